@@ -1,0 +1,70 @@
+//! Grouping entries into batches: consecutive entries of a pass, sent, applied and acknowledged
+//! together.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::entry::Entry;
+use crate::hash::ContentHash;
+use crate::wire::{BatchEntry, ContentRef, Pack};
+
+/// Entries of one batch. From 500 on, one `syncfs` per batch costs no less per file (measured on
+/// ext4 and XFS); fewer keep the delay of a batch short.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+/// Bytes of contents in one batch: what a 1 Gbit link carries in 35 ms.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Contents up to this size travel inside a batch.
+pub const INLINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Collects entries until a batch is full.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    entries: Vec<BatchEntry>,
+    content: Vec<u8>,
+    /// Where a content lies in `content`.
+    held: BTreeMap<ContentHash, u32>,
+}
+
+impl BatchBuilder {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether an entry with `content_bytes` more has to go into the next batch.
+    pub fn is_full_for(&self, content_bytes: usize) -> bool {
+        self.entries.len() >= BATCH_ENTRIES_MAX
+            || (!self.entries.is_empty() && self.content.len() + content_bytes > BATCH_BYTES_MAX)
+    }
+
+    /// Adds an entry, with its content if there is one to send. A content that is in the batch
+    /// already is not sent twice.
+    pub fn push(&mut self, entry: Entry, content: Option<&Bytes>) {
+        let content = match (content, entry.kind.content()) {
+            (Some(bytes), Some((hash, size))) => {
+                assert_eq!(bytes.len() as u64, size, "the content of {} as announced", entry.path);
+                let offset = *self.held.entry(hash).or_insert_with(|| {
+                    // At most BATCH_BYTES_MAX + INLINE_BYTES_MAX: fits.
+                    let offset = self.content.len() as u32;
+                    self.content.extend_from_slice(bytes);
+                    offset
+                });
+                ContentRef::Inline { pack: 0, offset }
+            }
+            (None, Some(_)) => ContentRef::Announced,
+            (_, None) => ContentRef::None,
+        };
+        self.entries.push(BatchEntry { entry, content });
+    }
+
+    /// The entries and the packed contents, ready to send.
+    pub fn finish(self) -> (Vec<BatchEntry>, Vec<Pack>) {
+        let packs =
+            if self.content.is_empty() { Vec::new() } else { vec![Pack::compress(self.content)] };
+        (self.entries, packs)
+    }
+}

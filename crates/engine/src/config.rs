@@ -1,0 +1,49 @@
+//! What a node is told. Already checked: the CLI parses files, the simulation fills it in directly.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chainsync_core::{NodeName, Ring, ShareName};
+use chainsync_env::Peer;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeConfig {
+    pub node: NodeName,
+    /// `host:port`.
+    pub listen: String,
+    /// Index and archive; never inside a share.
+    pub state: PathBuf,
+    /// All nodes by name, this one too.
+    pub nodes: BTreeMap<NodeName, Peer>,
+    pub shares: Vec<ShareConfig>,
+    /// How often a link proves that it lives.
+    pub heartbeat: Duration,
+    /// Silence after which a peer counts as dead.
+    pub dead_after: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShareConfig {
+    pub name: ShareName,
+    pub path: PathBuf,
+    pub ring: Ring,
+    /// gitignore syntax, relative to the root.
+    pub exclude: Vec<String>,
+    pub durability: Durability,
+    /// Whether numeric owners are replicated.
+    pub owner: bool,
+}
+
+/// What "acknowledged" promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Contents and index survive power loss.
+    #[default]
+    Batch,
+    /// They survive a crash of the daemon only.
+    None,
+}
+
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
+pub const DEAD_AFTER_DEFAULT: Duration = Duration::from_secs(5);
