@@ -26,6 +26,9 @@ pub struct RowId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub id: RowId,
+    /// Counts the rows under one id, which differ in nothing but what they have heard. An echo is
+    /// not echoed: otherwise two idle nodes would talk for ever.
+    pub revision: u64,
     /// The replicas under which it makes changes in this run, and of which it therefore lacks none.
     pub authors: Vec<ReplicaId>,
     pub knowledge: Knowledge,
@@ -37,8 +40,9 @@ pub struct Row {
     pub conflicts: u64,
     /// Hints not looked at yet, or a sweep or first import under way.
     pub unread: bool,
-    /// A pass is open on its link.
-    pub sending: bool,
+    /// A pass is open on its link, or has arrived in part: it may hold entries that its knowledge
+    /// does not cover yet.
+    pub passing: bool,
     /// Why the share does not move, if it does not.
     pub halted: Option<String>,
     /// Whom its link leads to.
@@ -52,6 +56,11 @@ impl Row {
     pub fn is_after(&self, node: &NodeName, id: RowId) -> bool {
         self.heard.get(node).is_some_and(|heard| heard.run == id.run && heard.number >= id.number)
     }
+
+    /// The order of the rows of one author.
+    pub fn age(&self) -> (RowId, u64) {
+        (self.id, self.revision)
+    }
 }
 
 /// The newest row of every member.
@@ -61,7 +70,7 @@ pub struct Rows(BTreeMap<NodeName, Row>);
 impl Rows {
     /// Takes a row in; says whether it is news.
     pub fn update(&mut self, node: &NodeName, row: Row) -> bool {
-        if self.0.get(node).is_some_and(|held| held.id >= row.id) {
+        if self.0.get(node).is_some_and(|held| held.age() >= row.age()) {
             return false;
         }
         self.0.insert(node.clone(), row);
