@@ -120,6 +120,15 @@ impl Record {
         }
     }
 
+    /// Whether something is published at the name.
+    pub fn is_live_on_disk(&self) -> bool {
+        match &self.publication {
+            Publication::Never => false,
+            Publication::Known { .. } => self.kind.is_live(),
+            Publication::Other(published) => published.kind.is_live(),
+        }
+    }
+
     pub fn is_published_as_known(&self) -> bool {
         matches!(self.publication, Publication::Known { .. })
     }
