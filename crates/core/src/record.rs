@@ -31,7 +31,8 @@ impl Identity {
             size: stat.size,
             mtime_ns: stat.mtime_ns,
             ctime_ns: stat.ctime_ns,
-            settled: stat.ctime_ns.saturating_add(tick_ns) <= looked_ns || tick_ns == 0,
+            settled: tick_ns == 0
+                || stat.ctime_ns.checked_add(tick_ns).is_some_and(|moved| moved <= looked_ns),
         }
     }
 
