@@ -95,7 +95,23 @@ pub(crate) fn check_healed(world: &World) -> Result<(), Violation> {
             return Err(Violation::new("PENDING", format!("{path} on node {index}")));
         }
     }
-    check_winners(world)
+    check_winners(world)?;
+    if world.lost_state { Ok(()) } else { check_lost(world) }
+}
+
+/// LOST: a recorded content is current, was overwritten by somebody who had it, or is in the archive
+/// of a node that had its bytes.
+fn check_lost(world: &World) -> Result<(), Violation> {
+    let oracle = &world.oracle;
+    for (path, _, edit) in oracle.versions.values().flatten() {
+        let winner = world.nodes[0].records.get(path).map(|record| edit_of(&record.kind));
+        let archived = oracle.archived.iter().any(|(_, loser)| loser == edit);
+        let kept = winner == Some(*edit) || archived || oracle.is_overwritten(*edit);
+        if !kept && !oracle.is_deletion(*edit) {
+            return Err(Violation::new("LOST", format!("edit {edit} of {path}")));
+        }
+    }
+    Ok(())
 }
 
 /// OLDER-WINS: no edit beat a younger one that was made without it. The clocks are right here, and a

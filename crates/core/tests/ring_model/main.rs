@@ -17,6 +17,7 @@ mod named;
 mod node;
 mod oracle;
 mod rules;
+mod search;
 mod world;
 
 use proptest::prelude::*;
@@ -25,8 +26,14 @@ use event::{Event, Fault, plan};
 use rules::Rules;
 use world::World;
 
-/// Enough to find each switched-off rule that a search finds easily; the deep runs were done once.
+/// Some ten seconds in a debug build; `PROPTEST_CASES` asks for more.
 const CASES: u32 = 700;
+
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { CASES };
+    ProptestConfig { cases, ..default }
+}
 
 fn run(rules: Rules, nodes: usize, events: &[Event]) -> Result<World, check::Violation> {
     let mut world = World::new(rules, nodes);
@@ -45,7 +52,7 @@ fn hold(nodes: usize, events: &[Event]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_ring_converges_through_cuts_and_crashes(

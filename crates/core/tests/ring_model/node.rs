@@ -89,7 +89,7 @@ impl Node {
         if delete && before.is_none_or(|shown| !shown.kind.is_live()) {
             return;
         }
-        let edit = oracle.edit(path, wall_ms, before.map(|shown| edit_of(&shown.kind)));
+        let edit = oracle.edit(path, delete, wall_ms, before.map(|shown| edit_of(&shown.kind)));
         self.show(path, kind_of(edit, delete, wall_ms), wall_ms);
     }
 
@@ -202,8 +202,10 @@ impl Node {
             Merge::Loses { conflict: true } => Some(&entry.kind),
             _ => None,
         };
-        if let Some(loser) = loser {
-            commit.oracle.conflicts.insert((self.index, edit_of(loser)));
+        // What arrives and loses is large: announced, and nobody asks for its bytes any more.
+        let shown = self.disk.get(&entry.path).map(|shown| edit_of(&shown.kind));
+        if let Some(loser) = loser.map(edit_of).filter(|loser| shown == Some(*loser)) {
+            commit.oracle.archived.insert((self.index, loser));
         }
         let mut entry = entry.clone();
         match verdict {

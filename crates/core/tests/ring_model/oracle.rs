@@ -13,6 +13,7 @@ pub(crate) type Edit = u16;
 pub(crate) struct Made {
     pub(crate) path: RelPath,
     pub(crate) wall_ms: u64,
+    pub(crate) deletion: bool,
     /// The edits that its writer had before him, however indirectly.
     pub(crate) ancestors: BTreeSet<Edit>,
 }
@@ -22,18 +23,24 @@ pub(crate) struct Oracle {
     edits: Vec<Made>,
     /// A list, since a broken rule can give one dot to two changes.
     pub(crate) versions: BTreeMap<Dot, Vec<(RelPath, Stamp, Edit)>>,
-    /// Losers of conflicts, and where they were noticed.
-    pub(crate) conflicts: BTreeSet<(usize, Edit)>,
+    /// Losers of conflicts, and the nodes that noticed and had their bytes.
+    pub(crate) archived: BTreeSet<(usize, Edit)>,
 }
 
 impl Oracle {
-    pub(crate) fn edit(&mut self, path: &RelPath, wall_ms: u64, before: Option<Edit>) -> Edit {
+    pub(crate) fn edit(
+        &mut self,
+        path: &RelPath,
+        deletion: bool,
+        wall_ms: u64,
+        before: Option<Edit>,
+    ) -> Edit {
         let ancestors = before.map_or_else(BTreeSet::new, |before| {
             let mut ancestors = self.made(before).ancestors.clone();
             ancestors.insert(before);
             ancestors
         });
-        self.edits.push(Made { path: path.clone(), wall_ms, ancestors });
+        self.edits.push(Made { path: path.clone(), wall_ms, deletion, ancestors });
         Edit::try_from(self.edits.len() - 1).unwrap()
     }
 
@@ -43,6 +50,15 @@ impl Oracle {
 
     pub(crate) fn is_ancestor(&self, edit: Edit, of: Edit) -> bool {
         self.made(of).ancestors.contains(&edit)
+    }
+
+    /// Whether somebody who had this edit made another out of it.
+    pub(crate) fn is_overwritten(&self, edit: Edit) -> bool {
+        self.edits.iter().any(|made| made.ancestors.contains(&edit))
+    }
+
+    pub(crate) fn is_deletion(&self, edit: Edit) -> bool {
+        self.made(edit).deletion
     }
 
     pub(crate) fn version(&mut self, entry: &Entry) {

@@ -27,6 +27,8 @@ pub(crate) struct World {
     /// Grows with everything that happens. A second a step: far more than a tick.
     wall_ms: u64,
     replicas: u64,
+    /// A machine was restored or lost its index: what it alone had is gone with that.
+    pub(crate) lost_state: bool,
 }
 
 impl World {
@@ -40,6 +42,7 @@ impl World {
             oracle: Oracle::default(),
             wall_ms: 1_000_000,
             replicas: nodes as u64,
+            lost_state: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl World {
             Event::Restore { node } => {
                 let node = node % count;
                 if let Some(snapshot) = self.snapshots[node].clone() {
+                    self.lost_state = true;
                     self.isolate(node);
                     self.nodes[node] = snapshot;
                     self.nodes[node].start();
@@ -184,6 +188,7 @@ impl World {
 
     fn lose_index(&mut self, node: usize) -> Result<(), Violation> {
         self.isolate(node);
+        self.lost_state = true;
         self.snapshots[node] = None;
         self.replicas += 1;
         let mut fresh = Node::new(node, ReplicaId(self.replicas));
