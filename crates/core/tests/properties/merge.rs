@@ -11,7 +11,7 @@ use crate::generate::{kind, version};
 type Entry = (Kind, Version);
 
 fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<Entry> {
-    entries.into_iter().fold(None, |known, incoming| merged(known, incoming))
+    entries.into_iter().fold(None, merged)
 }
 
 fn merged(known: Option<Entry>, incoming: &Entry) -> Option<Entry> {

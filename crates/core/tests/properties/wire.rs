@@ -284,7 +284,8 @@ fn entries_that_no_node_makes_are_refused() {
     let good = || (file_entry(), vec![Pack::compress(CONTENT.to_vec())]);
     let (entry, packs) = good();
     assert!(decoded(batch_of(vec![entry], packs)).is_ok());
-    let spoil: [(&str, fn(&mut BatchEntry)); 7] = [
+    type Spoil = fn(&mut BatchEntry);
+    let spoil: [(&str, Spoil); 7] = [
         ("dot 0", |it| it.entry.version.dot.counter = 0),
         ("its own past", |it| {
             let dot = it.entry.version.dot;
