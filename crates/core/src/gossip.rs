@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::entry::Entry;
 use crate::knowledge::{Knowledge, VersionVector};
 use crate::name::NodeName;
+use crate::ring::RING_NODES_MAX;
 use crate::version::ReplicaId;
+use crate::wire::AUTHORS_MAX;
 
 /// The place of a row in the life of its author: `run` grows from start to start (the wall clock in
 /// milliseconds, raised above any earlier run that is still talked about), `number` within a run.
@@ -30,6 +33,7 @@ pub struct Row {
     /// not echoed: otherwise two idle nodes would talk for ever.
     pub revision: u64,
     /// The replicas under which it makes changes in this run, and of which it therefore lacks none.
+    #[serde(deserialize_with = "bounded::vec::<_, _, AUTHORS_MAX>")]
     pub authors: Vec<ReplicaId>,
     pub knowledge: Knowledge,
     /// Knowledge less what is still pending here.
@@ -48,6 +52,7 @@ pub struct Row {
     /// Whom its link leads to.
     pub successor: Option<NodeName>,
     /// The newest row of each member that it had when it wrote this one.
+    #[serde(deserialize_with = "bounded::map::<_, _, _, RING_NODES_MAX>")]
     pub heard: BTreeMap<NodeName, RowId>,
 }
 
