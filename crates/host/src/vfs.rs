@@ -99,11 +99,8 @@ impl Vfs for HostVfs {
     fn open_file(&self, dir: &HostDir, name: &[u8]) -> io::Result<HostFile> {
         // `O_NONBLOCK`: a FIFO without a writer, or a file under somebody's write lease, must not
         // hold the caller. `O_NOCTTY`: a terminal must not become ours.
-        let flags = OFlags::RDONLY
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let name = component(name)?;
         let file = retry_on_intr(|| fs::openat(&dir.0, name, flags, Mode::empty()))?;
         match stat_of(file.as_fd(), b"", AtFlags::EMPTY_PATH)?.file_type {
