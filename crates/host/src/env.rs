@@ -1,6 +1,5 @@
 //! The environment of a daemon: all parts of this crate behind the seam.
 
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -91,19 +90,14 @@ impl Env for HostEnv {
         u64::from_ne_bytes(bytes)
     }
 
-    fn blocking<R: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> impl Future<Output = R> + Send {
-        async {
-            match tokio::task::spawn_blocking(work).await {
-                Ok(result) => result,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    // The runtime is shutting down, and the caller with it: it is never polled again.
-                    Err(_) => std::future::pending().await,
-                },
-            }
+    async fn blocking<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> R {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down, and the caller with it: it is never polled again.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

@@ -286,3 +286,46 @@ impl ClientCertVerifier for Verifier {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    /// Shows the key of one node and has that of another.
+    fn impostor(shown: &PrivateKey, held: &PrivateKey, allowed: NodeId) -> TlsConfig {
+        let public = CertificateDer::from(shown.public_der().to_vec());
+        let mixed = Arc::new(CertifiedKey::new(vec![public], held.signing().clone()));
+        let honest = TlsConfig::new(held, [allowed]).unwrap();
+        let mut server = ServerConfig::clone(&honest.server);
+        let resolver = AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&mixed));
+        server.cert_resolver = Arc::new(resolver);
+        TlsConfig { key: mixed, server: Arc::new(server), ..honest }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_shown_but_not_held_is_of_no_use() {
+        let keys = [(); 3].map(|()| PrivateKey::generate().unwrap());
+        let [apollo, chronos, stranger] = &keys;
+        let apollo_tls = TlsConfig::new(apollo, [chronos.public_id()]).unwrap();
+
+        let impostor_tls = impostor(chronos, stranger, apollo.public_id());
+        let (near, far) = duplex(4096);
+        let (near, _) = tokio::join!(
+            connect(&apollo_tls, near, chronos.public_id()),
+            accept(&impostor_tls, far)
+        );
+        let error = near.expect_err("the server is not chronos");
+        assert!(error.to_string().contains("BadSignature"), "{error}");
+
+        let (near, far) = duplex(4096);
+        let (near, far) = tokio::join!(
+            connect(&impostor_tls, near, apollo.public_id()),
+            accept(&apollo_tls, far)
+        );
+        let error = far.expect_err("the client is not chronos");
+        assert!(error.to_string().contains("BadSignature"), "{error}");
+        assert!(near.unwrap().read(&mut [0]).await.is_err());
+    }
+}

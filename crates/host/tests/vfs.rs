@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use chainsync_core::{FileType, RelPath};
@@ -162,37 +162,6 @@ fn only_regular_files_are_opened_and_none_blocks() {
     ] {
         assert_errno(world.vfs.open_file(&world.root, name.as_bytes()), errno);
     }
-}
-
-#[test]
-fn modes_are_exact_under_a_umask() {
-    let world = world();
-    // The tests of this file create what they need with explicit modes, so that the umask, which
-    // belongs to the process, may change under them.
-    rustix::process::umask(0o277.into());
-    let modes = [0o000, 0o755, 0o1777, 0o2770, 0o7777];
-    let made: Vec<io::Result<()>> = modes
-        .iter()
-        .map(|mode| world.vfs.make_dir(&world.root, format!("{mode:o}").as_bytes(), *mode))
-        .collect();
-    let file = world.vfs.create_file(&world.root, b"f");
-    rustix::process::umask(0o022.into());
-    for (mode, made) in modes.iter().zip(made) {
-        made.unwrap();
-        let stat = world.vfs.stat(&world.root, format!("{mode:o}").as_bytes()).unwrap();
-        assert_eq!(stat.mode, *mode, "{mode:o}");
-    }
-    let file = file.unwrap();
-    assert_eq!(world.vfs.stat_file(&file).unwrap().mode, 0o600);
-    world.vfs.set_file_mode(&file, 0o6755).unwrap();
-    assert_eq!(world.vfs.stat_file(&file).unwrap().mode, 0o6755);
-    assert_errno(world.vfs.set_file_mode(&file, 0o10_000), libc::EINVAL);
-    world.vfs.set_dir_mode(&world.root, 0o2750).unwrap();
-    assert_eq!(fs::metadata(world.path()).unwrap().permissions().mode() & 0o7777, 0o2750);
-    // A set-group-id parent hands its bit down, but not to a mode that does not have it.
-    world.vfs.make_dir(&world.root, b"plain", 0o755).unwrap();
-    assert_eq!(world.vfs.stat(&world.root, b"plain").unwrap().mode, 0o755);
-    assert_errno(world.vfs.make_dir(&world.root, b"plain", 0o755), libc::EEXIST);
 }
 
 #[test]

@@ -61,11 +61,9 @@ impl Names {
     pub(super) fn place(&self, path: &Path) -> Option<Place> {
         let bytes = path.as_os_str().as_bytes();
         let below = |root: &Vec<u8>| bytes.strip_prefix(root.as_slice());
-        let rest = self.roots.iter().flatten().filter_map(below).find_map(|rest| match rest {
-            [] | [b'/', ..] => Some(rest),
-            // Of another descriptor, whose number starts alike.
-            _ => None,
-        })?;
+        // The number of another descriptor may start like ours.
+        let ends = |rest: &&[u8]| matches!(rest, [] | [b'/', ..]);
+        let rest = self.roots.iter().flatten().filter_map(below).find(ends)?;
         let Some(mut rest) = rest.strip_prefix(b"/") else {
             return Some(Place::Root);
         };
