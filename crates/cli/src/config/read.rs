@@ -101,6 +101,8 @@ struct Section<'t, 'i, 'd> {
     span: Range<usize>,
     table: &'t DeTable<'i>,
     asked: Vec<&'static str>,
+    /// Required keys that are not there, with an example of each.
+    missing: Vec<(&'static str, &'static str)>,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -111,7 +113,7 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
         table: &'t DeTable<'i>,
         diagnostics: &'d mut Vec<Diagnostic>,
     ) -> Self {
-        Self { name: name.into(), span, table, asked: Vec::new(), diagnostics }
+        Self { name: name.into(), span, table, asked: Vec::new(), missing: Vec::new(), diagnostics }
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
@@ -128,7 +130,7 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
         }
     }
 
-    fn required(&mut self, key: &'static str, example: &str) -> Option<Spanned<String>> {
+    fn required(&mut self, key: &'static str, example: &'static str) -> Option<Spanned<String>> {
         let found = self.string(key);
         self.require(key, example);
         found
@@ -163,7 +165,7 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
     fn required_strings(
         &mut self,
         key: &'static str,
-        example: &str,
+        example: &'static str,
     ) -> Option<Spanned<Vec<Spanned<String>>>> {
         let found = self.strings(key);
         self.require(key, example);
@@ -208,15 +210,19 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
         all
     }
 
-    /// Everything that nobody asked for is unknown.
-    fn finish(self) {
+    /// Everything that nobody asked for is unknown; what was required and not there is missing,
+    /// unless an unknown key looks like it.
+    fn finish(mut self) {
         for (name, _) in self.table.iter() {
             if self.asked.iter().any(|asked| name.get_ref() == asked) {
                 continue;
             }
             let key = name.get_ref();
             let next = match (similar(key, self.asked.iter().copied()), home(key)) {
-                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (Some(meant), _) => {
+                    self.missing.retain(|(missing, _)| *missing != meant);
+                    format!("did you mean `{meant}`?")
+                }
                 (None, Some(home)) => format!("`{key}` belongs to {home}"),
                 (None, None) => format!("known here: {}", self.asked.join(", ")),
             };
@@ -224,14 +230,17 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
             let label = format!("unknown in {}", self.name);
             self.diagnostics.push(Diagnostic::error(name.span(), title, label, next));
         }
+        for (key, example) in self.missing {
+            let title = format!("`{key}` is missing in {}", self.name);
+            let label = format!("needs `{key}`");
+            let next = format!("add `{key} = {example}`");
+            self.diagnostics.push(Diagnostic::error(self.span.clone(), title, label, next));
+        }
     }
 
-    fn require(&mut self, key: &'static str, example: &str) {
+    fn require(&mut self, key: &'static str, example: &'static str) {
         if self.table.iter().all(|(name, _)| name.get_ref() != key) {
-            let title = format!("`{key}` is missing in {}", self.name);
-            let next = format!("add `{key} = {example}`");
-            let label = format!("needs `{key}`");
-            self.diagnostics.push(Diagnostic::error(self.span.clone(), title, label, next));
+            self.missing.push((key, example));
         }
     }
 

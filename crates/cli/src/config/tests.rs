@@ -68,8 +68,9 @@ fn opened(change: impl FnOnce(&Path, String) -> String) -> String {
         shown(&text, Open::All).replace(root.to_str().unwrap(), "[dir]").replace(&id, "[id]");
     let mut stable = String::new();
     for line in shown.lines() {
-        match line.find(['^', '-']).filter(|at| line[..*at].trim_end_matches([' ', '|']).is_empty())
-        {
+        let arrow = line.contains("-->");
+        let blank = |at: &usize| line[..*at].trim_end_matches([' ', '|']).is_empty();
+        match line.find(['^', '-']).filter(blank).filter(|_| !arrow) {
             Some(at) => {
                 stable.push_str("  | ");
                 stable.push_str(line[at..].trim_start_matches(['^', '-']).trim_start());

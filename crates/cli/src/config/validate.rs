@@ -77,7 +77,7 @@ pub(super) fn validate(
 /// The file that a `key` means.
 pub(super) fn key_path(key: &str, credentials: Option<&Path>) -> Result<PathBuf, KeyPathError> {
     match key.strip_prefix(CREDENTIAL) {
-        None => place::absolute(key).map_err(KeyPathError::Path),
+        None => place::absolute(key).map_err(|_| KeyPathError::Path),
         Some(name) if name.is_empty() || name.contains('/') || name.starts_with('.') => {
             Err(KeyPathError::CredentialName)
         }
@@ -86,7 +86,7 @@ pub(super) fn key_path(key: &str, credentials: Option<&Path>) -> Result<PathBuf,
 }
 
 pub(super) enum KeyPathError {
-    Path(&'static str),
+    Path,
     CredentialName,
     NoCredentials,
 }
@@ -202,7 +202,7 @@ impl Validation<'_, '_> {
         let key = self.raw.key.as_ref()?;
         match key_path(key.get_ref(), credentials) {
             Ok(path) => Some(path),
-            Err(KeyPathError::Path(_)) => self.path(&self.raw.key),
+            Err(KeyPathError::Path) => self.path(&self.raw.key),
             Err(KeyPathError::CredentialName) => {
                 let title = format!("`{}` names no credential", key.get_ref());
                 let next = "write `credential:NAME` with the NAME of LoadCredential=";
@@ -325,7 +325,9 @@ impl Validation<'_, '_> {
             })
             .ok()?;
         let this = self.raw.node.as_ref()?;
-        if names.iter().all(|name| name.get_ref() != this.get_ref()) {
+        let described = self.raw.nodes.iter().any(|node| node.name.get_ref() == this.get_ref());
+        // A node that nobody describes is in no ring either; that has been said.
+        if described && names.iter().all(|name| name.get_ref() != this.get_ref()) {
             let (node, share) = (this.get_ref(), share.name.get_ref());
             let title = format!("`{node}` is not in the ring of its own share `{share}`");
             let next = format!("add \"{node}\" to the ring, or leave `[shares.{share}]` out here");
@@ -392,7 +394,7 @@ impl Validation<'_, '_> {
                 if let Some((inner, inner_text, how, outer, outer_text)) = inward.or_else(outward) {
                     let title = format!("share `{inner}` {how} share `{outer}`");
                     let next =
-                        "give each share a directory of its own, or exclude nothing and use one";
+                        "give each share a directory of its own, or use one share for both";
                     let found = Diagnostic::error(inner_text.span(), title, "the inner one", next);
                     self.diagnostics.push(found.also(outer_text.span(), "the outer one"));
                 }
