@@ -7,10 +7,10 @@ use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
-    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_STATE, PATHS, TAGS, child_keys,
+    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_STATE, PATHS, TAGS, child_keys,
     decode, deeper_keys, key_path, path_key,
 };
-use super::{Conflict, Held, IndexError, Intent, State};
+use super::{Held, IndexError, Intent, State};
 
 /// A snapshot: later commits do not show in it.
 pub struct Reader {
