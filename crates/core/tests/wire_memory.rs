@@ -105,7 +105,12 @@ fn decoding_takes_a_small_multiple_of_the_frame() {
     assert!(peak_of(bytes) < MIB, "paths of a full pass");
     let ack = [&[1, 1][..], &endless_vector()].concat();
     assert!(peak_of(frame(ACK, &ack)) < 2 * MIB, "a vector in an Ack");
-    let rows = [&[200, 1][..], &vec![1; FRAME_BYTES_MAX - 10]].concat();
+    // A name of one letter, and nothing to say.
+    let row = [1, b'a', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert!(Frame::decode(&mut frame(ROWS, &[&[1][..], &row].concat())).is_ok());
+    let mut rows = Vec::new();
+    varint(1_000_000, &mut rows);
+    rows.extend(row.repeat(1_000_000));
     assert!(peak_of(frame(ROWS, &rows)) < MIB, "more rows than nodes");
 
     // A bomb: what a pack says it unpacks to is all that it gets.

@@ -89,6 +89,11 @@ impl Node {
         if delete && before.is_none_or(|shown| !shown.kind.is_live()) {
             return;
         }
+        if delete && self.published(path).is_none_or(|published| !published.kind.is_live()) {
+            // Gone before this index ever held it: there is nothing by which anybody could tell.
+            self.disk.remove(path);
+            return;
+        }
         let edit = oracle.edit(path, delete, wall_ms, before.map(|shown| edit_of(&shown.kind)));
         self.show(path, kind_of(edit, delete, wall_ms), wall_ms);
     }
