@@ -6,7 +6,8 @@
 //!   there by now;
 //! - an event of a parent (`a` was renamed, deleted) ends whatever watch has the path `a`, though
 //!   that may be a newer watch of a newer directory;
-//! - ending a watch searches the whole map.
+//! - ending a watch searches the whole map: 15 ms with 20,000 directories, for each directory that
+//!   is deleted, on the thread that reads the events. So a deleted one is not ended a second time.
 //!
 //! So each watch gets a spelling of its path (`names`) that no other event or watch of that path
 //! has: neighbouring levels differ, and so do successive watches of one path. A new watch is made
@@ -160,10 +161,14 @@ fn handle(
         Err(error) => return sink(WatchEvent::Failed(error.to_string())),
     };
     if translate::moves_a_name(&event)
-        && let Some(path) = event.paths.first()
-        && let Some(Place::Below(path)) = names.place(path)
+        && let Some(key) = event.paths.first()
+        && let Some(Place::Below(path)) = names.place(key)
     {
-        lock(table).doubt(&path);
+        let mut table = lock(table);
+        table.doubt(&path);
+        if event.kind.is_remove() {
+            table.end(&path, names, key);
+        }
     }
     if let Some(event) = translate::translate(&event, names) {
         sink(event);

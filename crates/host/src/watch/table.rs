@@ -4,6 +4,7 @@
 //! again: a sweep adds every directory, and almost all of them are watched already.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chainsync_core::RelPath;
 
@@ -33,6 +34,8 @@ struct Watched {
     spelling: usize,
     /// Something happened to this name since: another directory of the same identity may be there.
     doubtful: bool,
+    /// The directory is deleted, and notify ends the watch by itself.
+    ended: bool,
 }
 
 /// What to do about a path: watch it in the new spelling, then end the old.
@@ -52,13 +55,14 @@ impl Table {
         if before.as_ref().is_some_and(good) && self.reported.get(&identity) == Some(&path) {
             return None;
         }
-        let old = before.map(|watched| watched.spelling);
-        let new = old.map_or(0, Names::next);
+        let new = before.map_or(0, |watched| Names::next(watched.spelling));
+        let old = before.filter(|watched| !watched.ended).map(|watched| watched.spelling);
         if let Some(before) = before {
             self.forget(&path, before.identity);
         }
         self.reported.insert(identity, path.clone());
-        self.watched.insert(path, Watched { identity, spelling: new, doubtful: false });
+        self.watched
+            .insert(path, Watched { identity, spelling: new, doubtful: false, ended: false });
         Some(Change { new, old, before })
     }
 
@@ -81,7 +85,17 @@ impl Table {
         }
     }
 
-    /// Forgets `path` and everything below it; returns what was watched there, and how spelled.
+    /// The directory that was watched at `path` in this spelling is deleted.
+    pub(super) fn end(&mut self, path: &RelPath, names: &Names, key: &Path) {
+        if let Some(watched) = self.watched.get_mut(&Some(path.clone()))
+            && names.key(Some(path), watched.spelling) == key
+        {
+            watched.ended = true;
+            watched.doubtful = true;
+        }
+    }
+
+    /// Forgets `path` and everything below it; returns the watches to end there, and how spelled.
     pub(super) fn remove(&mut self, path: &RelPath) -> Vec<(RelPath, usize)> {
         // A path sorts directly before everything below it.
         let removed: Vec<(RelPath, Watched)> = self
@@ -95,7 +109,8 @@ impl Table {
             self.watched.remove(&path);
             self.forget(&path, watched.identity);
         }
-        removed.into_iter().map(|(path, watched)| (path, watched.spelling)).collect()
+        let open = removed.into_iter().filter(|(_, watched)| !watched.ended);
+        open.map(|(path, watched)| (path, watched.spelling)).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -166,6 +181,26 @@ mod tests {
         table.undo(Some(&a), &change);
         let change = table.begin(Some(&a), identity(1)).unwrap();
         assert_eq!((change.old, change.new), (Some(0), 1));
+    }
+
+    #[test]
+    fn a_watch_that_ended_by_itself_is_not_ended_again() {
+        let (mut table, names) = (Table::default(), Names::new(7));
+        let (a, b) = (path("a"), path("a/b"));
+        table.begin(Some(&a), identity(1)).unwrap();
+        table.begin(Some(&b), identity(2)).unwrap();
+        // An event of the parent is about the name, not about the watch.
+        table.end(&b, &names, &names.key(Some(&a), 0).join("b"));
+        assert_eq!(table.remove(&b), [(b.clone(), 0)]);
+        table.end(&a, &names, &names.key(Some(&a), 0));
+        let change = table.begin(Some(&a), identity(1)).unwrap();
+        assert_eq!((change.old, change.new), (None, 1));
+        // A late event of the watch before.
+        table.end(&a, &names, &names.key(Some(&a), 0));
+        assert!(table.begin(Some(&a), identity(1)).is_none());
+        table.end(&a, &names, &names.key(Some(&a), 1));
+        assert_eq!(table.remove(&a), []);
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
