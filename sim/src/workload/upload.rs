@@ -44,7 +44,7 @@ enum Stage {
 
 impl Upload {
     /// Announces the content to the oracle.
-    pub fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
+    pub(crate) fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
         let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut disk.jobs.rng));
         // A few files are private: modes have to travel too.
         let mode = if disk.jobs.rng.one_in(8) { 0o640 } else { 0o644 };
