@@ -67,7 +67,7 @@ impl Upload {
 fn temporary_name(path: &RelPath, rng: &mut Stream) -> RelPath {
     let mut name = b".".to_vec();
     name.extend_from_slice(&path.name()[..path.name().len().min(200)]);
-    name.extend_from_slice(format!(".{:08x}", rng.next() & 0xffff_ffff).as_bytes());
+    name.extend_from_slice(format!(".{:08x}", rng.draw() & 0xffff_ffff).as_bytes());
     RelPath::child(path.parent().as_ref(), &name).unwrap_or_else(|_| path.clone())
 }
 
