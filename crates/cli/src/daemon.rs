@@ -1,0 +1,174 @@
+//! `run`: the daemon. Starts the node and its control socket, tells systemd how it is doing, and
+//! stops in order on SIGTERM or SIGINT; a second signal ends it at once.
+//!
+//! A panic anywhere in the node ends the process: systemd restarts it, and recovery is made for it.
+
+use std::time::Duration;
+
+use chainsync_engine::{Handle, Node, StartError};
+use chainsync_env::Env;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args;
+use crate::config::{self, Config, Open};
+use crate::control::{BindError, Server};
+use crate::failure::{Exit, Failure};
+use crate::logging;
+
+/// Draining means: what is in flight is applied and committed. Longer than that and it hangs.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(options: &args::Run) -> Result<Exit, Failure> {
+    let (config, warnings) = config::load(&options.config, Open::All)?;
+    logging::start(options.log.as_deref())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+            Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
+        })?;
+    let result =
+        Err(Failure::new(Exit::Refused, config.key.display(), "the host is not there yet"));
+    // What is still running here did not stop when asked; the process does not wait for it.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
+    let mut signals = Signals::new()?;
+    let (name, shares) = (config.node.node.clone(), config.node.shares.len());
+    let node = Node::start(env, config.node).await.map_err(start_failure)?;
+    let handle = node.handle();
+    // After the node: its lock on the index decides which of two daemons is the one.
+    let server = Server::bind(&config.socket).map_err(bind_failure)?;
+    tracing::info!(node = %name, shares, socket = %config.socket.display(), "started");
+    notify(&[NotifyState::Ready]);
+
+    let node = node.run();
+    let control = server.run(handle.clone());
+    let watchdog = watchdog(handle.clone());
+    tokio::pin!(node, control, watchdog);
+    loop {
+        tokio::select! {
+            biased;
+            wish = signals.next() => match wish {
+                Wish::Stop => break,
+                Wish::Reload => tracing::warn!(
+                    "SIGHUP: reloading comes in a later version; restart to read the configuration"
+                ),
+            },
+            () = &mut node => {
+                tracing::error!("the node has ended by itself");
+                return Ok(Exit::No);
+            }
+            () = &mut control => {}
+            () = &mut watchdog => {}
+        }
+    }
+    tracing::info!("stopping: what is in flight is finished first");
+    notify(&[NotifyState::Stopping]);
+    handle.stop();
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, node);
+    tokio::pin!(drained);
+    loop {
+        tokio::select! {
+            biased;
+            wish = signals.next() => if wish == Wish::Stop {
+                tracing::warn!("stopped at once, as asked twice");
+                return Ok(Exit::No);
+            },
+            result = &mut drained => {
+                if result.is_err() {
+                    tracing::error!("not drained after {DRAIN_TIMEOUT:?}; stopped anyway");
+                    return Ok(Exit::No);
+                }
+                tracing::info!("stopped");
+                return Ok(Exit::Good);
+            }
+            // Whoever asks while it drains gets an answer.
+            () = &mut control => {}
+        }
+    }
+}
+
+fn start_failure(error: StartError) -> Failure {
+    let reason = match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let next = match &error {
+        StartError::Listen { .. } => "is another daemon running? `listen` must be free and local",
+        _ => {
+            "correct what it names, then start again; `chainsync check` explains the configuration"
+        }
+    };
+    Failure::new(Exit::Usage, reason, next)
+}
+
+fn bind_failure(error: BindError) -> Failure {
+    let next = match &error {
+        BindError::Taken(_) => "stop the other daemon, or give this one another `socket`",
+        BindError::NotASocket(_) => "move the file away, or choose another `socket`",
+        BindError::Io { .. } => {
+            "its directory must exist and belong to the user that runs the daemon \
+             (RuntimeDirectory=chainsync in a systemd unit)"
+        }
+    };
+    Failure::new(Exit::Usage, error, next)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Refused, error, "the system refuses signal handlers")
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}
+
+/// Tells systemd that the node lives, as long as it answers: a hung node is to be restarted.
+async fn watchdog(handle: Handle) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    loop {
+        // Half of the limit, as sd_watchdog_enabled(3) recommends.
+        tokio::time::sleep(limit / 2).await;
+        handle.status(None).await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Without systemd there is nobody to tell, and that is no error.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot notify systemd");
+    }
+}
