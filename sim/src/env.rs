@@ -63,7 +63,7 @@ impl Env for SimEnv {
     }
 
     fn random_u64(&self) -> u64 {
-        lock(&self.machine.random).next()
+        lock(&self.machine.random).draw()
     }
 
     /// Inline; then the caller sleeps for as long as the calls took. Time below the clock's grain is

@@ -14,7 +14,7 @@ impl Stream {
         Self(ChaCha8Rng::from_seed(*key.as_bytes()))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn streams_are_independent_and_repeat() {
-        let draw = |seed, purpose, node| Stream::new(seed, purpose, node).next();
+        let draw = |seed, purpose, node| Stream::new(seed, purpose, node).draw();
         assert_eq!(draw(1, "watch", "apollo"), draw(1, "watch", "apollo"));
         let others = [draw(2, "watch", "apollo"), draw(1, "disk", "apollo"), draw(1, "watch", "x")];
         assert!(!others.contains(&draw(1, "watch", "apollo")));

@@ -66,7 +66,7 @@ impl World {
             .tick_duration(TICK)
             .tcp_capacity(TCP_CAPACITY)
             .ephemeral_ports(PORTS)
-            .rng_seed(Stream::new(shared.seed, "turmoil", "").next());
+            .rng_seed(Stream::new(shared.seed, "turmoil", "").draw());
         let latency = scenario.network.latency;
         builder.min_message_latency(latency.map_or(Duration::ZERO, |latency| latency.from));
         builder.max_message_latency(latency.map_or(TICK, |latency| latency.to));

@@ -107,7 +107,7 @@ impl Disk {
     pub fn new(shared: Arc<Shared>, node: &str, index: usize, options: DiskOptions) -> Self {
         let seed = shared.seed;
         let mut rng = Stream::new(seed, "disk", node);
-        let listing_salt = rng.next();
+        let listing_salt = rng.draw();
         let kernel = Kernel::new(Stream::new(seed, "watch", node), options.watch_queue_max);
         let jobs = Jobs::new(Stream::new(seed, "writers", node));
         let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime_ns: EPOCH_NS, ctime_ns: EPOCH_NS };

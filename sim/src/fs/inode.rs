@@ -79,7 +79,7 @@ pub(crate) struct Twin {
 }
 
 impl Inode {
-    pub fn file_type(&self) -> FileType {
+    pub(crate) fn file_type(&self) -> FileType {
         match self.body {
             Body::File(_) => FileType::File,
             Body::Dir(_) => FileType::Dir,
@@ -87,11 +87,11 @@ impl Inode {
         }
     }
 
-    pub fn is_dir(&self) -> bool {
+    pub(crate) fn is_dir(&self) -> bool {
         matches!(self.body, Body::Dir(_))
     }
 
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match &self.body {
             Body::File(content) => content.len() as u64,
             Body::Symlink(target) => target.len() as u64,

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::units::{SignedSpan, Size, Span};
 
 /// A node's name, with its place in the file.
-pub type Name = Spanned<String>;
+pub(super) type Name = Spanned<String>;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -176,7 +176,7 @@ pub(super) struct At {
 
 impl At {
     /// The events of the table; it should hold one.
-    pub fn events(self) -> Vec<Event> {
+    pub(super) fn events(self) -> Vec<Event> {
         [
             self.storm.map(Event::Storm),
             self.write.map(Event::Write),

@@ -5,6 +5,7 @@
 
 mod error;
 mod event;
+mod timeline;
 mod units;
 
 use std::ops::Range;
@@ -20,6 +21,7 @@ pub use event::{
     ChurnEvent, ClockEvent, Direction, Event, HoldEvent, NodeEvent, PartitionEvent, StormEvent,
     WatchLimitEvent, WriteEvent,
 };
+use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
 /// A checked scenario.
@@ -155,9 +157,15 @@ impl Scenario {
 
     /// Whether the simulation can do all of it; the error names the first event that it cannot.
     pub fn check_simulated(&self) -> Result<(), ScenarioError> {
+        let mut timeline = Timeline::default();
         for TimedEvent { event, span, .. } in &self.events {
-            if let Err(reason) = event.simulated() {
-                let message = format!("the simulation cannot do `{}`: {reason}", event.key());
+            let refusal = match event.simulated() {
+                Err(reason) => {
+                    Some(format!("the simulation cannot do `{}`: {reason}", event.key()))
+                }
+                Ok(()) => timeline.follow(event).err(),
+            };
+            if let Some(message) = refusal {
                 return Err(ScenarioError::at(&self.file, &self.source, span.clone(), message));
             }
         }
@@ -252,7 +260,7 @@ lost             = 0
     #[test]
     fn every_error_names_file_line_and_column() {
         for (from, to, place, word) in [
-            ("lost             = 0", "loss = 0", "x.toml:28:1", "unknown field `loss`"),
+            ("lost             = 0", "loss = 0", "x.toml:29:1", "unknown field `loss`"),
             ("\"4s\" }", "\"4 parsecs\" }", "x.toml:20:", "`4 parsecs` is no duration"),
             ("[\"apollo\"], files", "[\"zeus\"], files", "x.toml:20:20", "no node `zeus`"),
             ("{ node = \"chronos\" }", "{ nodes = 1 }", "x.toml:16:16", "unknown field `nodes`"),
@@ -268,6 +276,30 @@ lost             = 0
             assert!(EXAMPLE.contains(from), "{from}");
             let message = message(&EXAMPLE.replacen(from, to, 1));
             assert!(message.contains(place) && message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_node_cannot_die_twice_or_be_operated_on_while_it_lives() {
+        for (from, to, word) in [
+            (
+                "partition = { between = [[\"apollo\"], [\"chronos\", \"hermes\"]], direction = \"both\" }",
+                "crash = { node = \"chronos\" }",
+                "does not run",
+            ),
+            ("power-loss = {", "start = {", "runs already"),
+            ("power-loss = {", "wipe-index = {", "while the daemon of `chronos` runs"),
+            (
+                "partition = { between = [[\"apollo\"], [\"chronos\", \"hermes\"]], direction = \"both\" }",
+                "restore-index = { node = \"chronos\" }",
+                "was saved",
+            ),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let source = EXAMPLE.replace(from, to);
+            let error = Scenario::parse("x.toml", &source).unwrap().check_simulated();
+            let message = error.unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
         }
     }
 

@@ -41,21 +41,21 @@ pub(crate) enum Job {
 }
 
 impl Jobs {
-    pub fn new(rng: Stream) -> Self {
+    pub(crate) fn new(rng: Stream) -> Self {
         Self { rng, queue: BTreeMap::new(), next: 0, calls: 0 }
     }
 
-    pub fn add(&mut self, due_ns: u64, job: Job) {
+    pub(crate) fn add(&mut self, due_ns: u64, job: Job) {
         self.queue.insert((due_ns, self.next), job);
         self.next += 1;
     }
 
     /// The machine is off: whatever was to be done here, the balancer sends elsewhere.
-    pub fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.queue.clear();
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
@@ -111,6 +111,17 @@ impl Disk {
         if is_file {
             lock(&self.shared.oracle).replaced(&content);
         }
+        Ok(())
+    }
+
+    /// Gives a file of the share a second name.
+    pub fn link_upload(&mut self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        let dir = self.upload_dir(from)?;
+        let slot = self.lookup(dir, from.name())?;
+        let to_dir = self.upload_dir(to)?;
+        self.link(to_dir, to.name(), slot)?;
+        let content = self.content(slot);
+        lock(&self.shared.oracle).left_behind(to.as_bytes(), &content);
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub struct Churn {
 pub fn content(label: &str, size: u64, rng: &mut Stream) -> Content {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
     rng.fill(&mut bytes);
-    let head = format!("{label} {:016x}\n", rng.next());
+    let head = format!("{label} {:016x}\n", rng.draw());
     // A content too small for its label stays noise; of a few bytes two may be equal, and may be.
     if head.len() <= bytes.len() {
         bytes[..head.len()].copy_from_slice(head.as_bytes());

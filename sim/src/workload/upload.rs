@@ -44,7 +44,7 @@ enum Stage {
 
 impl Upload {
     /// Announces the content to the oracle.
-    pub fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
+    pub(crate) fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
         let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut disk.jobs.rng));
         // A few files are private: modes have to travel too.
         let mode = if disk.jobs.rng.one_in(8) { 0o640 } else { 0o644 };
@@ -67,7 +67,7 @@ impl Upload {
 fn temporary_name(path: &RelPath, rng: &mut Stream) -> RelPath {
     let mut name = b".".to_vec();
     name.extend_from_slice(&path.name()[..path.name().len().min(200)]);
-    name.extend_from_slice(format!(".{:08x}", rng.next() & 0xffff_ffff).as_bytes());
+    name.extend_from_slice(format!(".{:08x}", rng.draw() & 0xffff_ffff).as_bytes());
     RelPath::child(path.parent().as_ref(), &name).unwrap_or_else(|_| path.clone())
 }
 
