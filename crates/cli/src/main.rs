@@ -18,7 +18,6 @@ mod daemon;
 mod demo;
 mod failure;
 mod flush;
-mod host;
 mod keygen;
 mod logging;
 mod show;

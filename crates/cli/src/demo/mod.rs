@@ -35,7 +35,8 @@ impl Trouble {
 pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
     catch_interrupts();
     let place = Place::open(options.dir.as_deref())?;
-    let mut cluster = Cluster::prepare(&place.path).map_err(|trouble| failed(&trouble, &place, None))?;
+    let mut cluster =
+        Cluster::prepare(&place.path).map_err(|trouble| failed(&trouble, &place, None))?;
     let outcome = Story::new(options, &mut cluster).run();
     // Before anything is said or removed: nobody reads what still changes.
     cluster.stop();
@@ -43,7 +44,7 @@ pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
         Ok(told) => told,
         Err(trouble) => return Err(failed(&trouble, &place.keep(), Some(&cluster))),
     };
-    let good = report.converged && report.lost == 0;
+    let good = report.converged && report.lost == 0 && findings.is_empty();
     for finding in &findings {
         eprintln!("{finding}");
     }
