@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::hash::ContentHash;
 use crate::wire::{BatchEntry, ContentRef, Pack};
 
@@ -14,6 +14,9 @@ use crate::wire::{BatchEntry, ContentRef, Pack};
 pub const BATCH_ENTRIES_MAX: usize = 512;
 /// Bytes of contents in one batch: what a 1 Gbit link carries in 35 ms.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the entries themselves. 512 usual ones take 60 KiB; the longest there can be, with two
+/// paths of 4 KiB and a past of 4,096 replicas, 90 KiB each.
+pub const BATCH_ENTRY_BYTES_MAX: usize = 4 << 20;
 /// Contents up to this size travel inside a batch.
 pub const INLINE_BYTES_MAX: u64 = 1 << 20;
 
@@ -21,6 +24,7 @@ pub const INLINE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     entries: Vec<BatchEntry>,
+    entry_bytes: usize,
     content: Vec<u8>,
     /// Where a content lies in `content`.
     held: BTreeMap<ContentHash, u32>,
@@ -38,6 +42,7 @@ impl BatchBuilder {
     /// Whether an entry with `content_bytes` more has to go into the next batch.
     pub fn is_full_for(&self, content_bytes: usize) -> bool {
         self.entries.len() >= BATCH_ENTRIES_MAX
+            || self.entry_bytes >= BATCH_ENTRY_BYTES_MAX
             || (!self.entries.is_empty() && self.content.len() + content_bytes > BATCH_BYTES_MAX)
     }
 
@@ -47,6 +52,7 @@ impl BatchBuilder {
         let content = match (content, entry.kind.content()) {
             (Some(bytes), Some((hash, size))) => {
                 assert_eq!(bytes.len() as u64, size, "the content of {} as announced", entry.path);
+                assert!(size <= INLINE_BYTES_MAX, "the content of {} is small", entry.path);
                 let offset = *self.held.entry(hash).or_insert_with(|| {
                     // At most BATCH_BYTES_MAX + INLINE_BYTES_MAX: fits.
                     let offset = self.content.len() as u32;
@@ -58,6 +64,7 @@ impl BatchBuilder {
             (None, Some(_)) => ContentRef::Announced,
             (_, None) => ContentRef::None,
         };
+        self.entry_bytes += entry_bytes(&entry);
         self.entries.push(BatchEntry { entry, content });
     }
 
@@ -68,3 +75,17 @@ impl BatchBuilder {
         (self.entries, packs)
     }
 }
+
+/// About what an entry takes in a batch, rather more than less.
+fn entry_bytes(entry: &Entry) -> usize {
+    let target_bytes = match &entry.kind {
+        Kind::Symlink { target } => target.len(),
+        _ => 0,
+    };
+    entry.path.as_bytes().len() + target_bytes + PAST_BYTES * entry.version.past.len() + FIXED_BYTES
+}
+
+/// A replica and a counter, ten bytes each at most.
+const PAST_BYTES: usize = 20;
+/// Hash, sizes, times, owner, stamp and dot at their longest.
+const FIXED_BYTES: usize = 160;

@@ -189,8 +189,8 @@ pub fn made_ms(stat: &Stat, now_ms: u64) -> u64 {
 /// The stamp of a file, directory or symlink found by a first import, with an empty index: made
 /// here at its ctime if nobody set its mtime, else imported at its mtime (PROTOCOL B3).
 pub fn import_stamp(stat: &Stat, now_ms: u64, tick_ns: i128, replica: ReplicaId) -> Stamp {
-    let apart = (stat.ctime_ns - stat.mtime_ns).abs();
-    if apart <= tick_ns.max(IMPORT_TICK_NS) {
+    let apart_ns = stat.ctime_ns.abs_diff(stat.mtime_ns);
+    if apart_ns <= tick_ns.max(IMPORT_TICK_NS).unsigned_abs() {
         Stamp::made(made_ms(stat, now_ms), replica)
     } else {
         let mtime_ms = u64::try_from(stat.mtime_ns.max(0) / 1_000_000).unwrap_or(u64::MAX);

@@ -124,8 +124,9 @@ pub fn merge(known: Option<(&Kind, &Version)>, incoming: (&Kind, &Version)) -> M
     }
 }
 
-/// Stamps decide. The dot and the kind only make the order total against a peer that breaks the
-/// rules: an honest ring never has two versions of a path with one stamp.
+/// Stamps decide. Two versions of a path share a stamp only as copies of one loser that two nodes
+/// kept, which are equal (PROTOCOL B2), or if a peer breaks the rules: the dot and the kind make the
+/// order total for those too.
 fn rank<'a>((kind, version): (&'a Kind, &'a Version)) -> impl Ord + 'a {
     (version.stamp, version.dot, kind)
 }

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::entry::Entry;
 use crate::knowledge::{Knowledge, VersionVector};
 use crate::name::NodeName;
+use crate::ring::RING_NODES_MAX;
 use crate::version::ReplicaId;
+use crate::wire::AUTHORS_MAX;
 
 /// The place of a row in the life of its author: `run` grows from start to start (the wall clock in
 /// milliseconds, raised above any earlier run that is still talked about), `number` within a run.
@@ -26,7 +29,11 @@ pub struct RowId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub id: RowId,
+    /// Counts the rows under one id, which differ in nothing but what they have heard. An echo is
+    /// not echoed: otherwise two idle nodes would talk for ever.
+    pub revision: u64,
     /// The replicas under which it makes changes in this run, and of which it therefore lacks none.
+    #[serde(deserialize_with = "bounded::vec::<_, _, AUTHORS_MAX>")]
     pub authors: Vec<ReplicaId>,
     pub knowledge: Knowledge,
     /// Knowledge less what is still pending here.
@@ -37,13 +44,15 @@ pub struct Row {
     pub conflicts: u64,
     /// Hints not looked at yet, or a sweep or first import under way.
     pub unread: bool,
-    /// A pass is open on its link.
-    pub sending: bool,
+    /// A pass is open on its link, or has arrived in part: it may hold entries that its knowledge
+    /// does not cover yet.
+    pub passing: bool,
     /// Why the share does not move, if it does not.
     pub halted: Option<String>,
     /// Whom its link leads to.
     pub successor: Option<NodeName>,
     /// The newest row of each member that it had when it wrote this one.
+    #[serde(deserialize_with = "bounded::map::<_, _, _, RING_NODES_MAX>")]
     pub heard: BTreeMap<NodeName, RowId>,
 }
 
@@ -51,6 +60,11 @@ impl Row {
     /// Whether this row was written after `node` wrote its row `id`.
     pub fn is_after(&self, node: &NodeName, id: RowId) -> bool {
         self.heard.get(node).is_some_and(|heard| heard.run == id.run && heard.number >= id.number)
+    }
+
+    /// The order of the rows of one author.
+    pub fn age(&self) -> (RowId, u64) {
+        (self.id, self.revision)
     }
 }
 
@@ -61,7 +75,7 @@ pub struct Rows(BTreeMap<NodeName, Row>);
 impl Rows {
     /// Takes a row in; says whether it is news.
     pub fn update(&mut self, node: &NodeName, row: Row) -> bool {
-        if self.0.get(node).is_some_and(|held| held.id >= row.id) {
+        if self.0.get(node).is_some_and(|held| held.age() >= row.age()) {
             return false;
         }
         self.0.insert(node.clone(), row);

@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::bounded;
 use crate::version::{Dot, ReplicaId};
 
 /// Replicas in one vector. A node takes a new replica id when its index is new or unconfirmed: a
 /// few a year. 4,096 is 64 nodes for decades, and 64 KiB on the wire.
 pub const VECTOR_REPLICAS_MAX: usize = 4096;
 
+/// Replicas in a vector that is decoded at all. Above the limit of the wire, so that an index that
+/// outgrew it can still be read.
+const VECTOR_DECODE_MAX: usize = 4 * VECTOR_REPLICAS_MAX;
+
 /// `replica → counter`: stands for every dot of a replica up to its counter.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize)]
 pub struct VersionVector(BTreeMap<ReplicaId, u64>);
 
 impl VersionVector {
@@ -33,10 +38,12 @@ impl VersionVector {
         other.0.iter().all(|(replica, counter)| self.counter(*replica) >= *counter)
     }
 
-    /// Makes the vector cover `dot`.
+    /// Makes the vector cover `dot`. Counter 0 stands for no dot and leaves no trace, so that equal
+    /// vectors compare as equal.
     pub fn raise(&mut self, dot: Dot) {
-        let counter = self.0.entry(dot.replica).or_default();
-        *counter = (*counter).max(dot.counter);
+        if dot.counter > self.counter(dot.replica) {
+            self.0.insert(dot.replica, dot.counter);
+        }
     }
 
     /// Sets a replica's counter, also downwards; 0 removes it.
@@ -72,8 +79,14 @@ impl FromIterator<(ReplicaId, u64)> for VersionVector {
         for (replica, counter) in counters {
             vector.raise(Dot { replica, counter });
         }
-        vector.0.retain(|_, counter| *counter > 0);
         vector
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionVector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let counters = bounded::map::<_, _, _, VECTOR_DECODE_MAX>(deserializer)?;
+        Ok(counters.into_iter().collect())
     }
 }
 
@@ -94,7 +107,7 @@ pub struct Recorded {
 
 /// Per share: every change up to a replica's counter is *recorded* here, itself or something
 /// greater at its path.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Knowledge(BTreeMap<ReplicaId, Recorded>);
 
 impl Knowledge {
@@ -103,19 +116,27 @@ impl Knowledge {
     }
 
     pub fn covers(&self, dot: &Dot) -> bool {
-        self.recorded(dot.replica).is_some_and(|recorded| recorded.counter >= dot.counter)
+        self.recorded(dot.replica).map_or(0, |recorded| recorded.counter) >= dot.counter
     }
 
     pub fn recorded(&self, replica: ReplicaId) -> Option<Recorded> {
         self.0.get(&replica).copied()
     }
 
+    /// Notes a change of `replica`. Counter 0 stands for none and leaves no trace.
     pub fn record(&mut self, replica: ReplicaId, recorded: Recorded) {
-        if self.recorded(replica).is_none_or(|known| known.counter < recorded.counter) {
+        let known = self.recorded(replica).map_or(0, |known| known.counter);
+        if known < recorded.counter {
             self.0.insert(replica, recorded);
         }
     }
 
+    /// Adds what `other` knows.
+    ///
+    /// Where both name one counter with different tags, a fork, the tag that is here stays: it
+    /// belongs to the change that is recorded here, and a replica finds out by it that its counter
+    /// was used twice. So after a fork two nodes that know the same can differ in tags for ever:
+    /// "equally knowing" is `includes` both ways, not `==`.
     pub fn join(&mut self, other: &Knowledge) {
         for (replica, recorded) in &other.0 {
             self.record(*replica, *recorded);
@@ -161,7 +182,23 @@ impl Knowledge {
                 let mine = self.recorded(replica).map_or(0, |recorded| recorded.counter);
                 counter.saturating_sub(mine)
             })
-            .sum()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+impl FromIterator<(ReplicaId, Recorded)> for Knowledge {
+    fn from_iter<I: IntoIterator<Item = (ReplicaId, Recorded)>>(records: I) -> Self {
+        let mut knowledge = Self::new();
+        records.into_iter().for_each(|(replica, recorded)| knowledge.record(replica, recorded));
+        knowledge
+    }
+}
+
+impl<'de> Deserialize<'de> for Knowledge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let records: BTreeMap<ReplicaId, Recorded> =
+            bounded::map::<_, _, _, VECTOR_DECODE_MAX>(deserializer)?;
+        Ok(records.into_iter().collect())
     }
 }
 

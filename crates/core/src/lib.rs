@@ -6,6 +6,7 @@
 //! function can be tested by the million.
 
 pub mod batch;
+mod bounded;
 pub mod decide;
 pub mod disk;
 pub mod entry;

@@ -4,8 +4,10 @@
 //! file. Then no disk can hold every live entry, and each node must leave out the same ones:
 //!
 //! - a live entry makes its ancestors exist: a directory without a live entry is *implied*;
-//! - of a live file or symlink and the live entries below it, the greater stamp is on disk; the
-//!   others are *shadowed*: in the index, not on disk, and not deleted.
+//! - a live entry below a live file or symlink is *shadowed* if its stamp is smaller, otherwise it
+//!   shadows that file or symlink: shadowed entries are in the index, not on disk, and not deleted;
+//! - a live directory counts with the greatest stamp at or below it: it is on disk whenever
+//!   something below it is.
 
 use std::collections::BTreeMap;
 
@@ -19,17 +21,22 @@ pub const IMPLIED_DIR_MODE: u32 = 0o755;
 /// Whether a live entry is left out of the disk.
 ///
 /// `above`: the known entries of its ancestors; `greatest_below`: the greatest stamp of a live entry
-/// below it.
+/// below it, shadowed or not.
 pub fn is_shadowed<'a>(
     kind: &Kind,
     stamp: &Stamp,
     above: impl IntoIterator<Item = (&'a Kind, &'a Stamp)>,
     greatest_below: Option<&Stamp>,
 ) -> bool {
-    let shadows = |(other, other_stamp): (&Kind, &Stamp)| blocks(other) && other_stamp > stamp;
-    kind.is_live()
-        && (above.into_iter().any(shadows)
-            || (blocks(kind) && greatest_below.is_some_and(|below| below > stamp)))
+    // One author may stamp a file and, in the same millisecond, what is below it a moment later: of
+    // equal stamps the lower path is on disk.
+    let shadowed_from_below = blocks(kind) && greatest_below.is_some_and(|below| below >= stamp);
+    let stands_for = match greatest_below {
+        Some(below) if kind.is_dir() => stamp.max(below),
+        _ => stamp,
+    };
+    let shadows = |(other, other_stamp): (&Kind, &Stamp)| blocks(other) && other_stamp > stands_for;
+    kind.is_live() && (shadowed_from_below || above.into_iter().any(shadows))
 }
 
 /// Whether nothing can be below an entry of this kind.

@@ -31,7 +31,8 @@ impl Identity {
             size: stat.size,
             mtime_ns: stat.mtime_ns,
             ctime_ns: stat.ctime_ns,
-            settled: stat.ctime_ns + tick_ns <= looked_ns || tick_ns == 0,
+            settled: tick_ns == 0
+                || stat.ctime_ns.checked_add(tick_ns).is_some_and(|moved| moved <= looked_ns),
         }
     }
 
@@ -90,17 +91,17 @@ impl Record {
 
     /// Replaces the known entry; what is published stays.
     pub fn supersede(&mut self, entry: &Entry, sequence: u64) {
-        if let Some(published) = self.published() {
-            self.publication = Publication::Other(Box::new(published));
+        let published = self.published();
+        *self = Self::new(entry, sequence);
+        // By way of `publish`: what was put there may be the very entry that now becomes known.
+        if let Some(published) = published {
+            self.publish(published);
         }
-        self.sequence = sequence;
-        self.kind = entry.kind.clone();
-        self.version = entry.version.clone();
     }
 
     /// Notes what is at the name now.
     pub fn publish(&mut self, published: Published) {
-        let as_known = published.version.dot == self.version.dot && published.kind == self.kind;
+        let as_known = published.version == self.version && published.kind == self.kind;
         self.publication = if as_known {
             Publication::Known { identity: published.identity }
         } else {
@@ -117,6 +118,15 @@ impl Record {
                 identity: *identity,
             }),
             Publication::Other(published) => Some((**published).clone()),
+        }
+    }
+
+    /// Whether something is published at the name.
+    pub fn is_live_on_disk(&self) -> bool {
+        match &self.publication {
+            Publication::Never => false,
+            Publication::Known { .. } => self.kind.is_live(),
+            Publication::Other(published) => published.kind.is_live(),
         }
     }
 

@@ -54,6 +54,10 @@ pub enum Class {
     Made,
 }
 
+/// The latest time that a peer's stamp may carry: some ten thousand years off. Above it there is room
+/// to raise a stamp, so a change always beats its base.
+pub const WALL_MS_MAX: u64 = 1 << 48;
+
 /// When a version was made: the total order that decides between versions of a path.
 ///
 /// A hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014) behind a class: a
@@ -81,16 +85,27 @@ impl Stamp {
     /// `max(when it was made, base + 1)`, and no more (PROTOCOL A4).
     pub fn of_change(wall_ms: u64, replica: ReplicaId, base: Option<&Stamp>) -> Self {
         let made = Self::made(wall_ms, replica);
-        match base {
-            Some(base) if made <= Self { replica, ..*base } || made <= *base => {
-                let (wall_ms, counter) = match base.counter.checked_add(1) {
-                    Some(counter) => (base.wall_ms, counter),
-                    None => (base.wall_ms.saturating_add(1), 0),
-                };
-                Self { class: Class::Made, wall_ms, counter, replica }
-            }
-            _ => made,
+        base.map_or(made, |base| made.above(base))
+    }
+
+    /// This stamp if its time is above that of `floor`, else the least time that is. Also for the
+    /// stamps of collected tombstones, which a change at a path without an entry has to beat
+    /// (PROTOCOL A7).
+    ///
+    /// The author does not count: whoever it is, the result is greater than `floor`, unless that is
+    /// the last stamp there is, far above [`WALL_MS_MAX`].
+    pub fn above(self, floor: &Stamp) -> Self {
+        let time = |stamp: &Stamp| (stamp.class, stamp.wall_ms, stamp.counter);
+        if time(&self) > time(floor) {
+            return self;
         }
+        let (wall_ms, counter) = match (floor.counter.checked_add(1), floor.wall_ms.checked_add(1))
+        {
+            (Some(counter), _) => (floor.wall_ms, counter),
+            (None, Some(wall_ms)) => (wall_ms, 0),
+            (None, None) => (u64::MAX, u32::MAX),
+        };
+        Self { class: floor.class, wall_ms, counter, replica: self.replica }
     }
 }
 

@@ -16,41 +16,47 @@
 //! ```
 //!
 //! Kinds and fields never change their meaning; what changes takes a new protocol number, and the two
-//! agree on the greatest they share. Every length is checked before anything of that length is
-//! allocated; whatever a peer sends, decoding returns an error and never panics.
+//! agree on the greatest they share. Every length and count is held against its limit before anything
+//! of that size is allocated; whatever a peer sends, decoding returns an error and never panics. What
+//! is decoded holds every promise that the types alone do not make: vectors and targets within their
+//! limits, versions that a node can have made, contents where they are said to be.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, INLINE_BYTES_MAX};
-use crate::entry::{Entry, Kind, SYMLINK_TARGET_BYTES_MAX};
+use crate::bounded;
+use crate::entry::{Entry, Kind, MODE_MASK, SYMLINK_TARGET_BYTES_MAX};
 use crate::gossip::Row;
 use crate::hash::ContentHash;
 use crate::knowledge::{Knowledge, VECTOR_REPLICAS_MAX, VersionVector};
 use crate::name::{NodeName, ShareName};
 use crate::path::RelPath;
 use crate::ring::RING_NODES_MAX;
-use crate::version::Stamp;
+use crate::version::{Stamp, WALL_MS_MAX};
 
 /// The protocol numbers this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 pub const PROTOCOL_MAX: u32 = 1;
 
-/// A frame, without its length. A full batch is at most 4 MiB + 1 MiB of contents and 512 entries of
-/// at most ~12 KiB (two paths of 4 KiB and vectors); the rest is room.
+/// A frame, without its length. A full batch is at most 4 MiB + 1 MiB of contents and 4 MiB of
+/// entries; the rest is room for a full pass's list of paths.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 /// A pack before compression: a full batch whose last content was as large as they get.
 pub const PACK_RAW_BYTES_MAX: usize = BATCH_BYTES_MAX + INLINE_BYTES_MAX as usize;
 /// Packs of one batch: as many as it has entries, if each came in a batch of its own.
 pub const BATCH_PACKS_MAX: usize = BATCH_ENTRIES_MAX;
+/// Paths that one batch of a full pass lists: some 4 MiB of usual ones.
+pub const HELD_PATHS_MAX: usize = 65_536;
 /// Bytes of a large file in one frame: small files wait for no more than this (0.3 s at 1 Mbit/s,
 /// 2 ms at 1 Gbit/s).
 pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// A reason is for people.
 pub const REASON_BYTES_MAX: usize = 1024;
-/// Replicas under which one node may make changes in one run: a fresh one and the confirmed one,
-/// with room for ids that a rollback ended.
+/// Replicas under which one node may make changes in one run: the confirmed one and a fresh one for
+/// each time that an id was ended. An ended id is no author's any more: its former life made changes
+/// that this one lacks.
 pub const AUTHORS_MAX: usize = 16;
 
 /// Everything that crosses a link.
@@ -202,6 +208,9 @@ pub enum WireError {
     InlineTooLong { path: RelPath, size: u64 },
     #[error("`{path}`: a symlink target of {bytes} bytes")]
     Target { path: RelPath, bytes: usize },
+    /// A peer that sends such an entry is broken, and recording it would break us.
+    #[error("`{path}`: {what} that no node makes")]
+    Entry { path: RelPath, what: &'static str },
     #[error("a pack does not unpack")]
     Unpack(#[source] std::io::Error),
     #[error("a pack unpacks to {found} bytes instead of {expected}")]
@@ -222,12 +231,21 @@ const GOODBYE: u8 = 10;
 #[derive(Serialize, Deserialize)]
 struct BatchHeader {
     number: u64,
+    #[serde(deserialize_with = "bounded::vec::<_, _, BATCH_ENTRIES_MAX>")]
     entries: Vec<BatchEntry>,
     cursor: Cursor,
     end: Option<PassEnd>,
+    #[serde(deserialize_with = "bounded::vec::<_, _, HELD_PATHS_MAX>")]
     held: Vec<RelPath>,
+    #[serde(deserialize_with = "bounded::vec::<_, _, BATCH_PACKS_MAX>")]
     packs: Vec<PackHeader>,
 }
+
+/// What [`Frame::Rows`] is decoded from.
+#[derive(Deserialize)]
+struct RowsBody(
+    #[serde(deserialize_with = "bounded::vec::<_, _, RING_NODES_MAX>")] Vec<(NodeName, Row)>,
+);
 
 #[derive(Serialize, Deserialize)]
 struct PackHeader {
@@ -248,22 +266,29 @@ impl Frame {
         let start = out.len();
         out.put_u32(0);
         match self {
-            Frame::Hello(hello) => put(out, HELLO, hello),
-            Frame::Welcome(welcome) => put(out, WELCOME, welcome),
+            Frame::Hello(hello) => {
+                put(out, HELLO, &Hello { row: sendable(&hello.row), ..hello.clone() });
+            }
+            Frame::Welcome(welcome) => {
+                put(out, WELCOME, &Welcome { row: sendable(&welcome.row), ..welcome.clone() });
+            }
             Frame::Batch(batch) => batch.encode(out),
             Frame::Ack(ack) => put(out, ACK, ack),
             Frame::Ping => out.put_u8(PING),
-            Frame::Rows(rows) => put(out, ROWS, rows),
+            Frame::Rows(rows) => {
+                let rows = rows.iter().map(|(node, row)| (node, sendable(row)));
+                put(out, ROWS, &rows.collect::<Vec<_>>());
+            }
             Frame::Want(want) => put(out, WANT, want),
             Frame::Chunk(chunk) => {
+                assert!(chunk.data.len() <= CHUNK_BYTES_MAX, "a chunk of our own within its bound");
                 out.put_u8(CHUNK);
                 put_sized(out, &ChunkHeader { hash: chunk.hash, offset: chunk.offset });
                 out.extend_from_slice(&chunk.data);
             }
             Frame::Unavailable(hash) => put(out, UNAVAILABLE, hash),
             Frame::Goodbye(reason) => {
-                let end = reason.floor_char_boundary(REASON_BYTES_MAX);
-                put(out, GOODBYE, &reason[..end]);
+                put(out, GOODBYE, clipped(reason));
             }
         }
         let length = out.len() - start - LENGTH_BYTES;
@@ -311,8 +336,7 @@ impl Frame {
             }
             PING => whole::<()>("Ping", &body).map(|()| Frame::Ping)?,
             ROWS => {
-                let rows: Vec<(NodeName, Row)> = whole("Rows", &body)?;
-                check("Rows", "rows", rows.len(), RING_NODES_MAX)?;
+                let RowsBody(rows) = whole("Rows", &body)?;
                 rows.iter().try_for_each(|(_, row)| check_row("Rows", row))?;
                 Frame::Rows(rows)
             }
@@ -362,8 +386,6 @@ impl Batch {
 
     fn decode(mut body: Bytes) -> Result<Self, WireError> {
         let header: BatchHeader = take_sized("Batch", &mut body)?;
-        check("Batch", "entries", header.entries.len(), BATCH_ENTRIES_MAX)?;
-        check("Batch", "packs", header.packs.len(), BATCH_PACKS_MAX)?;
         if let Some(end) = &header.end {
             check_vector("Batch", end.knowledge.len().max(end.collected.len()))?;
         }
@@ -403,6 +425,10 @@ impl BatchEntry {
     fn check(&self, packs: &[Pack]) -> Result<(), WireError> {
         let path = || self.entry.path.clone();
         check_vector("Batch", self.entry.version.past.len())?;
+        self.entry.check().map_err(|what| WireError::Entry { path: path(), what })?;
+        if (self.content == ContentRef::None) != self.entry.kind.content().is_none() {
+            return Err(WireError::Entry { path: path(), what: "a kind and a content" });
+        }
         if let Kind::Symlink { target } = &self.entry.kind
             && (target.is_empty() || target.len() > SYMLINK_TARGET_BYTES_MAX || target.contains(&0))
         {
@@ -429,6 +455,35 @@ impl BatchEntry {
         (to <= pack.len()).then(|| pack.slice(from..to))
     }
 }
+
+impl Entry {
+    /// What about it no node can have made.
+    fn check(&self) -> Result<(), &'static str> {
+        let stamp = &self.version.stamp;
+        // Dots are counted from 1: every vector would cover a dot 0.
+        if self.version.dot.counter == 0 || self.version.past.covers(&self.version.dot) {
+            return Err("a dot");
+        }
+        if stamp.wall_ms > WALL_MS_MAX {
+            return Err("a stamp");
+        }
+        let mode = match &self.kind {
+            Kind::File { mode, mtime_ns, .. } => {
+                if i64::try_from(mtime_ns.div_euclid(NS_PER_S)).is_err() {
+                    return Err("a time");
+                }
+                Some(*mode)
+            }
+            Kind::Dir { mode, .. } => Some(*mode),
+            Kind::Tombstone { mode, .. } => *mode,
+            Kind::Symlink { .. } => None,
+        };
+        if mode.is_some_and(|mode| mode & !MODE_MASK != 0) { Err("a mode") } else { Ok(()) }
+    }
+}
+
+/// Linux keeps times as 64 bit of seconds and the nanoseconds within.
+const NS_PER_S: i128 = 1_000_000_000;
 
 impl Pack {
     /// Compresses contents together (2.5 times better than one by one), or leaves them as they are
@@ -498,9 +553,16 @@ fn take_sized<T: DeserializeOwned>(frame: &'static str, body: &mut Bytes) -> Res
     whole(frame, &body.split_to(length))
 }
 
+/// A row as peers accept it: the reason for a halt may name a path and be longer than they take.
+fn sendable(row: &Row) -> Row {
+    Row { halted: row.halted.as_deref().map(|reason| clipped(reason).to_owned()), ..row.clone() }
+}
+
+fn clipped(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+}
+
 fn check_row(frame: &'static str, row: &Row) -> Result<(), WireError> {
-    check(frame, "authors", row.authors.len(), AUTHORS_MAX)?;
-    check(frame, "rows heard", row.heard.len(), RING_NODES_MAX)?;
     check(frame, "bytes of reason", row.halted.as_ref().map_or(0, String::len), REASON_BYTES_MAX)?;
     check_vector(frame, row.knowledge.len().max(row.applied.len()))
 }

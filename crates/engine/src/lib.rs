@@ -4,9 +4,24 @@
 //!
 //! The library never prints, reads no environment variable and ends no process.
 
+mod apply;
+mod archive;
+mod board;
+mod change;
 pub mod config;
+mod content;
+mod disk;
+mod flush;
+mod index;
+mod ingest;
+mod link;
 pub mod node;
+mod publish;
+mod recover;
+mod report;
+mod share;
 pub mod status;
+mod tasks;
 
 pub use config::{Durability, NodeConfig, ShareConfig};
 pub use node::{Handle, Node, StartError};

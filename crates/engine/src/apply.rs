@@ -1,0 +1,231 @@
+//! From a batch to the index and the disk.
+//!
+//! 1. *Stage*, without the gate: verify hashes, write contents into staging, make them durable.
+//! 2. *Record*, with the gate: merge, one durable commit of entries, intents, cursor and (with the
+//!    last batch of a pass) knowledge. Then the batch is acknowledged, and is in our own journal.
+//! 3. *Publish*, with the gate: carry out the intents.
+//!
+//! An entry that cannot be published here is recorded and passed on all the same (PROTOCOL A5).
+
+use bytes::Bytes;
+use chainsync_core::entry::{Merge, merge};
+use chainsync_core::wire::{Ack, Batch, ContentRef, WireError};
+use chainsync_core::{ContentHash, Entry, Kind, NodeName, Record, RelPath};
+use chainsync_env::{Env, Point};
+
+use crate::change::Aftermath;
+use crate::disk::{Dirs, is_disk_trouble, is_own};
+use crate::index::{Intent, Reader, Rows, Writer};
+use crate::publish::Unpublished;
+use crate::share::{Share, ShareError, intent_for};
+
+/// Why a batch was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The peer broke the rules: it is disconnected.
+    #[error("the batch is malformed")]
+    Wire(#[from] WireError),
+    #[error("`{0}`: the content does not have the announced hash")]
+    Hash(RelPath),
+    #[error("`{0}` belongs to chainsync itself")]
+    OwnPath(RelPath),
+    /// We could not: it is sent again later.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+}
+
+/// A batch whose contents are durable in staging.
+pub struct Staged {
+    batch: Batch,
+    entries: Vec<StagedEntry>,
+}
+
+struct StagedEntry {
+    entry: Entry,
+    content: Option<Bytes>,
+    name: Option<String>,
+    problem: Option<String>,
+}
+
+/// What recording a batch came to.
+pub struct Applied {
+    pub ack: Ack,
+    /// To be published now.
+    pub paths: Vec<RelPath>,
+}
+
+impl<E: Env> Share<E> {
+    /// Step 1.
+    pub fn stage_batch(&self, batch: Batch) -> Result<Staged, ApplyError> {
+        let unpacked = batch.unpack()?;
+        let reader = self.index.read().map_err(ShareError::from)?;
+        let mut dirs = Dirs::new(&self.vfs);
+        let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        let mut files = Vec::new();
+        let mut entries = Vec::with_capacity(batch.entries.len());
+        for received in &batch.entries {
+            let entry = received.entry.clone();
+            if is_own(&entry.path) {
+                return Err(ApplyError::OwnPath(entry.path));
+            }
+            let content = received.content_in(&unpacked);
+            if let (Some(content), Some((hash, _))) = (&content, entry.kind.content()) {
+                if ContentHash::of(content) != hash {
+                    return Err(ApplyError::Hash(entry.path));
+                }
+                // The packs of a batch are one allocation: a copy keeps the rest from living on.
+                self.keep_content(hash, Bytes::copy_from_slice(content));
+            }
+            let mut staged = StagedEntry { entry, content, name: None, problem: None };
+            if self.needs_staging(&reader, &staged.entry, received.content)? {
+                let name = self.staging_name();
+                let content = staged.content.as_ref();
+                match self.stage(&staging, &name, &staged.entry.kind, content) {
+                    Ok(file) => {
+                        files.extend(file);
+                        staged.name = Some(name);
+                    }
+                    Err(error) if is_disk_trouble(&error) => {
+                        return Err(ShareError::disk("staging")(error).into());
+                    }
+                    Err(error) => staged.problem = Some(format!("staging: {error}")),
+                }
+            }
+            entries.push(staged);
+        }
+        if entries.iter().any(|entry| entry.name.is_some()) {
+            self.sync(&files, &[staging])
+                .map_err(ShareError::disk("making staged files durable"))?;
+        }
+        Ok(Staged { batch, entries })
+    }
+
+    /// Whether an entry's content has to be put into staging: it will be published, and is not what
+    /// is at the name already.
+    fn needs_staging(
+        &self,
+        reader: &Reader,
+        entry: &Entry,
+        content: ContentRef,
+    ) -> Result<bool, ShareError> {
+        match &entry.kind {
+            Kind::Dir { .. } | Kind::Tombstone { .. } => return Ok(false),
+            Kind::File { size, .. }
+                if *size > 0 && !matches!(content, ContentRef::Inline { .. }) =>
+            {
+                return Ok(false);
+            }
+            _ => {}
+        }
+        let Some(record) = reader.record(&entry.path)? else { return Ok(true) };
+        let known = Some((&record.kind, &record.version));
+        let wins = matches!(merge(known, (&entry.kind, &entry.version)), Merge::Wins { .. });
+        let published = record.published().map(|published| published.kind);
+        let same_content = match (&published, &entry.kind) {
+            (Some(Kind::File { size: was, hash: old, .. }), Kind::File { size, hash, .. }) => {
+                was == size && old == hash
+            }
+            (Some(published), kind) => published == kind,
+            (None, _) => false,
+        };
+        Ok(wins && !same_content)
+    }
+
+    /// Step 2. The caller holds the gate.
+    pub fn record_batch(&self, from: &NodeName, staged: Staged) -> Result<Applied, ApplyError> {
+        let Staged { batch, entries } = staged;
+        let state = self.index.state();
+        let mut paths = Vec::new();
+        let mut after = Aftermath::default();
+        let mut writer = self.index.begin().map_err(ShareError::from)?;
+        for received in entries {
+            self.record_entry(&mut writer, from, received, &mut paths, &mut after)?;
+        }
+        writer.set_cursor(from, batch.cursor).map_err(ShareError::from)?;
+        if let Some(end) = &batch.end {
+            for replica in writer.state.knowledge.forks(&end.knowledge) {
+                // A restored index used counters again (PROTOCOL A2).
+                tracing::error!(%replica, %from, "two changes carry one name: was an index restored?");
+            }
+            writer.state.knowledge.join(&end.knowledge);
+            writer.state.collected.join(&end.collected);
+            writer.state.collected_stamp = writer.state.collected_stamp.max(end.collected_stamp);
+        }
+        let learnt = writer.state.knowledge != state.knowledge;
+        let recorded = writer.state.head > state.head;
+        let durable = recorded && self.durable();
+        let now = writer.commit(self.env.random_u64(), durable).map_err(ShareError::from)?;
+        if recorded {
+            self.env.probe(Point::IntentsDurable);
+        }
+        after.moved |= recorded || learnt;
+        self.finish(after)?;
+        let knowledge = learnt.then_some(now.knowledge);
+        Ok(Applied { ack: Ack { number: batch.number, knowledge }, paths })
+    }
+
+    fn record_entry(
+        &self,
+        writer: &mut Writer,
+        from: &NodeName,
+        received: StagedEntry,
+        paths: &mut Vec<RelPath>,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let StagedEntry { entry, content, name, problem } = received;
+        let record = writer.record(&entry.path)?;
+        if record.is_none() && writer.state.knowledge.covers(&entry.version.dot) {
+            // Known once, and collected since (PROTOCOL A7).
+            after.garbage.extend(name);
+            return Ok(());
+        }
+        let known = record.as_ref().map(|record| (&record.kind, &record.version));
+        match merge(known, (&entry.kind, &entry.version)) {
+            Merge::Same => after.garbage.extend(name),
+            Merge::Loses { conflict } => {
+                after.garbage.extend(name);
+                if conflict {
+                    self.keep_refused(writer, &entry, content.as_ref(), record.as_ref())?;
+                }
+            }
+            Merge::Wins { conflict } => {
+                if conflict && let Some(record) = &record {
+                    self.keep_loser(writer, record, &entry)?;
+                }
+                writer.know(&entry)?;
+                if let Some(Intent { staged: Some(old), .. }) = writer.remove_intent(&entry.path)? {
+                    after.garbage.push(old);
+                }
+                // Where a deletion moves the file to is part of the intent too.
+                let takes =
+                    record.as_ref().is_some_and(Record::is_live_on_disk) && !entry.kind.is_live();
+                let name = name.or_else(|| takes.then(|| self.staging_name()));
+                writer.put_intent(&entry.path, &intent_for(&entry, name, Some(from.clone())))?;
+                self.project_around(writer, &entry, record.as_ref(), after)?;
+                if let Some(problem) = problem {
+                    self.board.problem(&entry.path, &problem, self.now_ms());
+                }
+                self.board.count(|counters| counters.applied += 1);
+                paths.push(entry.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 3. The caller holds the gate.
+    pub fn publish_batch(&self, mut paths: Vec<RelPath>) -> Result<Unpublished, ShareError> {
+        // What the batch made appear or vanish elsewhere goes along.
+        paths.append(&mut crate::share::lock(&self.pending).now);
+        self.publish(paths)
+    }
+}
+
+/// Keeps what a pull brought, so that its intent finds it.
+pub fn accept_content<E: Env>(share: &Share<E>, hash: ContentHash, content: Bytes) -> bool {
+    let good = ContentHash::of(&content) == hash;
+    if good {
+        share.keep_content(hash, content);
+        share.publish_later(share.index.pending_paths());
+    }
+    good
+}

@@ -1,0 +1,341 @@
+//! The board: what a share knows of its ring and of its own troubles, for gossip, `status` and
+//! `flush`. Only words and counters; nothing here decides what happens to a file.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Mutex;
+
+use chainsync_core::gossip::{Row, RowId, Rows};
+use chainsync_core::{NodeName, RelPath, Ring, Stat};
+use tokio::sync::watch;
+
+use crate::share::lock;
+use crate::status::{Counters, MemberState, Problem};
+
+/// Problems kept in memory with their reasons; beyond that only the count is right.
+const PROBLEMS_MAX: usize = 10_000;
+
+pub struct Board {
+    me: NodeName,
+    ring: Ring,
+    inner: Mutex<Inner>,
+    counters: Mutex<Counters>,
+    /// Counts changes of the rows; connections wait for it.
+    pub rows_moved: watch::Sender<u64>,
+    /// Counts what a new row of this node should tell.
+    pub touched: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    rows: Rows,
+    id: RowId,
+    problems: BTreeMap<RelPath, (String, u64)>,
+    /// Paths whose intent waits for something that passes.
+    waiting: BTreeMap<RelPath, (String, u64)>,
+    second_looks: BTreeMap<RelPath, Stat>,
+    link: Option<Link>,
+    upstream: BTreeMap<NodeName, Upstream>,
+    halted: Option<String>,
+    trouble: Option<String>,
+    sweeping: bool,
+    sending: bool,
+    states: BTreeMap<NodeName, (MemberState, u64)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Link {
+    pub to: NodeName,
+    pub position: u64,
+    pub in_flight: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream {
+    pub since_ms: u64,
+    /// Which connection: a newer one of the same node replaces it.
+    pub connection: u64,
+    /// A pass has arrived in part.
+    pub mid_pass: bool,
+}
+
+/// A consistent look at the board.
+pub struct View {
+    pub rows: Rows,
+    pub problems: Vec<Problem>,
+    pub waiting: Vec<Problem>,
+    pub link: Option<Link>,
+    pub upstream: BTreeMap<NodeName, Upstream>,
+    pub halted: Option<String>,
+    pub sweeping: bool,
+    pub passing: bool,
+    pub counters: Counters,
+}
+
+impl Board {
+    pub fn new(me: NodeName, ring: Ring, run: u64) -> Self {
+        let inner = Inner { id: RowId { run, number: 0 }, ..Inner::default() };
+        Self {
+            me,
+            ring,
+            inner: Mutex::new(inner),
+            counters: Mutex::default(),
+            rows_moved: watch::Sender::new(0),
+            touched: watch::Sender::new(0),
+        }
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut lock(&self.counters));
+    }
+
+    /// Something changed that a new row should tell.
+    pub fn touch(&self) {
+        self.touched.send_modify(|count| *count += 1);
+    }
+
+    pub fn problem(&self, path: &RelPath, reason: &dyn Display, now_ms: u64) {
+        let reason = reason.to_string();
+        let mut inner = lock(&self.inner);
+        inner.waiting.remove(path);
+        if inner.problems.len() >= PROBLEMS_MAX && !inner.problems.contains_key(path) {
+            return;
+        }
+        let held = inner.problems.entry(path.clone()).or_insert_with(|| {
+            tracing::warn!(%path, reason, "problem");
+            (reason.clone(), now_ms)
+        });
+        held.0 = reason;
+        drop(inner);
+        self.touch();
+    }
+
+    pub fn waiting(&self, path: &RelPath, reason: String, now_ms: u64) {
+        let mut inner = lock(&self.inner);
+        inner.waiting.entry(path.clone()).or_insert((reason, now_ms));
+    }
+
+    pub fn solved(&self, path: &RelPath) {
+        let mut inner = lock(&self.inner);
+        inner.waiting.remove(path);
+        let had = inner.problems.remove(path).is_some();
+        drop(inner);
+        if had {
+            tracing::info!(%path, "problem solved");
+            self.touch();
+        }
+    }
+
+    /// The root's own watch failed, or a directory's.
+    pub fn watch_trouble(&self, path: Option<&RelPath>, reason: &dyn Display, now_ms: u64) {
+        match path {
+            Some(path) => self.problem(path, reason, now_ms),
+            None => self.halt(&format!("the root cannot be watched: {reason}")),
+        }
+    }
+
+    /// Two looks at a file of which nobody can tell whether it is still being written: whether they
+    /// agree. Notes this one.
+    pub fn second_look(&self, path: &RelPath, stat: &Stat) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.second_looks.get(path) == Some(stat) {
+            inner.second_looks.remove(path);
+            return true;
+        }
+        if inner.second_looks.len() >= PROBLEMS_MAX {
+            inner.second_looks.clear();
+        }
+        inner.second_looks.insert(path.clone(), *stat);
+        false
+    }
+
+    pub fn halt(&self, reason: &str) {
+        tracing::error!(reason, "the share is halted");
+        lock(&self.inner).halted = Some(reason.to_owned());
+        self.touch();
+    }
+
+    /// What keeps the share from starting, shown until it has started.
+    pub fn note_trouble(&self, reason: Option<String>) {
+        lock(&self.inner).trouble = reason;
+    }
+
+    pub fn halted(&self) -> Option<String> {
+        lock(&self.inner).halted.clone()
+    }
+
+    pub fn set_sweeping(&self, sweeping: bool) {
+        lock(&self.inner).sweeping = sweeping;
+        self.touch();
+    }
+
+    pub fn set_link(&self, link: Option<Link>) {
+        let mut inner = lock(&self.inner);
+        let moved = inner.link.as_ref().map(|link| &link.to) != link.as_ref().map(|link| &link.to);
+        inner.link = link;
+        if inner.link.is_none() {
+            inner.sending = false;
+        }
+        drop(inner);
+        if moved {
+            self.touch();
+        }
+    }
+
+    pub fn set_sending(&self, sending: bool) {
+        let mut inner = lock(&self.inner);
+        let moved = inner.sending != sending;
+        inner.sending = sending;
+        drop(inner);
+        if moved {
+            self.touch();
+        }
+    }
+
+    pub fn set_upstream(&self, node: &NodeName, upstream: Upstream) {
+        lock(&self.inner).upstream.insert(node.clone(), upstream);
+        self.touch();
+    }
+
+    pub fn drop_upstream(&self, node: &NodeName, connection: u64) {
+        let mut inner = lock(&self.inner);
+        if inner.upstream.get(node).is_some_and(|upstream| upstream.connection == connection) {
+            inner.upstream.remove(node);
+        }
+        drop(inner);
+        self.touch();
+    }
+
+    /// Takes in a row that came along a link. A row of this node from an earlier run that is still
+    /// talked about raises this run above it.
+    pub fn hear(&self, node: &NodeName, row: Row) -> bool {
+        if !self.ring.contains(node) {
+            return false;
+        }
+        let mut inner = lock(&self.inner);
+        if *node == self.me {
+            if row.id.run > inner.id.run {
+                inner.id = RowId { run: row.id.run + 1, number: 0 };
+                drop(inner);
+                self.touch();
+            }
+            return false;
+        }
+        let news = inner.rows.update(node, row);
+        drop(inner);
+        if news {
+            self.rows_moved.send_modify(|count| *count += 1);
+            // To be echoed.
+            self.touch();
+        }
+        news
+    }
+
+    /// Writes this node's next row. `make` gets what the board knows; what has changed decides
+    /// whether it is a new row, the old one with new echoes, or none. `challenge`: a new number in
+    /// any case, so that who echoes it has written afterwards.
+    pub fn write_row(&self, challenge: bool, make: impl FnOnce(&View) -> Row) -> RowId {
+        let view = self.view();
+        let mut row = make(&view);
+        let mut inner = lock(&self.inner);
+        row.heard = inner.rows.heard();
+        row.heard.remove(&self.me);
+        let old = inner.rows.get(&self.me).cloned();
+        let same = old.as_ref().is_some_and(|old| {
+            let echo =
+                Row { id: old.id, revision: old.revision, heard: old.heard.clone(), ..row.clone() };
+            *old == echo && old.id.run == inner.id.run
+        });
+        match old {
+            Some(old) if same && !challenge => {
+                if old.heard == row.heard {
+                    return inner.id;
+                }
+                row.id = old.id;
+                row.revision = old.revision + 1;
+            }
+            _ => {
+                inner.id.number += 1;
+                row.id = inner.id;
+                row.revision = 0;
+            }
+        }
+        let id = row.id;
+        let me = self.me.clone();
+        inner.rows.update(&me, row);
+        drop(inner);
+        self.rows_moved.send_modify(|count| *count += 1);
+        id
+    }
+
+    /// This node's newest row.
+    pub fn my_row(&self) -> Option<Row> {
+        lock(&self.inner).rows.get(&self.me).cloned()
+    }
+
+    pub fn rows(&self) -> Rows {
+        lock(&self.inner).rows.clone()
+    }
+
+    pub fn view(&self) -> View {
+        let inner = lock(&self.inner);
+        let problem = |(path, (reason, since_ms)): (&RelPath, &(String, u64))| Problem {
+            path: path.to_string(),
+            reason: reason.clone(),
+            since_ms: *since_ms,
+        };
+        View {
+            rows: inner.rows.clone(),
+            problems: inner.problems.iter().map(problem).collect(),
+            waiting: inner.waiting.iter().map(problem).collect(),
+            link: inner.link.clone(),
+            upstream: inner.upstream.clone(),
+            halted: inner.halted.clone().or_else(|| inner.trouble.clone()),
+            sweeping: inner.sweeping,
+            passing: inner.sending || inner.upstream.values().any(|upstream| upstream.mid_pass),
+            counters: lock(&self.counters).clone(),
+        }
+    }
+
+    /// Who can be reached along the links: whoever comes behind this node as the links stand, and
+    /// whoever holds a link to it.
+    pub fn reachable(&self) -> Vec<NodeName> {
+        let inner = lock(&self.inner);
+        let mut reached = vec![self.me.clone()];
+        let mut next = inner.link.as_ref().map(|link| link.to.clone());
+        while let Some(node) = next {
+            if reached.contains(&node) {
+                break;
+            }
+            next = inner.rows.get(&node).and_then(|row| row.successor.clone());
+            reached.push(node);
+        }
+        for node in inner.upstream.keys() {
+            if !reached.contains(node) {
+                reached.push(node.clone());
+            }
+        }
+        reached
+    }
+
+    /// Notes who is reachable now; returns since when each member is in its state.
+    pub fn update_states(&self, now_ms: u64) -> BTreeMap<NodeName, (MemberState, u64)> {
+        let reachable = self.reachable();
+        let mut inner = lock(&self.inner);
+        for node in self.ring.nodes() {
+            let known = inner.rows.get(node).is_some();
+            let state = match (*node == self.me, reachable.contains(node), known) {
+                (true, _, _) => MemberState::Me,
+                (_, true, _) => MemberState::Reachable,
+                (_, false, true) => MemberState::Unreachable,
+                (_, false, false) => MemberState::Unknown,
+            };
+            let held = inner.states.entry(node.clone()).or_insert((state, now_ms));
+            if held.0 != state {
+                tracing::info!(%node, ?state, "member");
+                *held = (state, now_ms);
+            }
+        }
+        inner.states.clone()
+    }
+}

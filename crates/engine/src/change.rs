@@ -1,0 +1,305 @@
+//! Recording a change: what this node's disk shows against what was published there.
+
+use bytes::Bytes;
+use chainsync_core::decide::{change_version, import_stamp};
+use chainsync_core::entry::{Merge, merge};
+use chainsync_core::projection::blocks;
+use chainsync_core::{
+    ContentHash, Entry, Identity, Kind, Published, Record, RelPath, ReplicaId, Stamp, Stat,
+};
+use chainsync_env::{Env, Point, Vfs};
+
+use crate::index::{Conflict, Intent, Rows, Writer};
+use crate::share::{Share, ShareError, intent_for};
+
+/// A change that was found.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub path: RelPath,
+    pub kind: Kind,
+    pub made: Made,
+    pub content: Option<Bytes>,
+    pub place: Place,
+}
+
+/// When it was made.
+#[derive(Debug, Clone, Copy)]
+pub enum Made {
+    /// Milliseconds since 1970.
+    At(u64),
+    /// Found by a first import.
+    Import(Stat),
+}
+
+/// Where it is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// At its name.
+    Name { identity: Option<Identity> },
+    /// In staging: it came out when something was published over it. `base` is what had been
+    /// published before, which is what the change was made to.
+    Staged { name: String, base: Published },
+}
+
+/// What recording leaves to do once the commit is made.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    /// Staged names that nothing refers to any more.
+    pub garbage: Vec<String>,
+    /// Paths whose intents should be tried.
+    pub publish: Vec<RelPath>,
+    /// Whether the journal has something new.
+    pub moved: bool,
+}
+
+impl<E: Env> Share<E> {
+    /// Records a change within a commit: merges it with what is known, like an entry from a peer. It
+    /// may lose.
+    pub fn record_change(
+        &self,
+        writer: &mut Writer,
+        change: Change,
+        author: ReplicaId,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let record = writer.record(&change.path)?;
+        let base = match &change.place {
+            Place::Name { .. } => record.as_ref().and_then(Record::published),
+            Place::Staged { base, .. } => Some(base.clone()),
+        };
+        let dot = writer.next_dot(author);
+        // Knows of the counter at once: the dot is covered by whatever wins below.
+        let made_ms = match change.made {
+            Made::At(ms) => ms,
+            Made::Import(_) => 0,
+        };
+        let mut version = change_version(base.as_ref(), made_ms, author, dot.counter);
+        if let (Made::Import(stat), None) = (change.made, &base) {
+            version.stamp = import_stamp(&stat, self.now_ms(), self.vfs.ctime_tick_ns(), author);
+        }
+        if record.is_none()
+            && let Some(floor) = writer.state.collected_stamp
+            && version.stamp <= floor
+        {
+            version.stamp = Stamp::of_change(0, author, Some(&floor));
+        }
+        let entry = Entry { path: change.path.clone(), kind: change.kind.clone(), version };
+        let known = record.as_ref().map(|record| (&record.kind, &record.version));
+        match merge(known, (&entry.kind, &entry.version)) {
+            Merge::Wins { conflict } => {
+                if conflict && let Some(record) = &record {
+                    self.keep_loser(writer, record, &entry)?;
+                }
+                let mut known = writer.know(&entry)?;
+                if let Some(Intent { staged: Some(name), .. }) =
+                    writer.remove_intent(&entry.path)?
+                {
+                    after.garbage.push(name);
+                }
+                match change.place {
+                    Place::Name { identity } => {
+                        known.publish(Published {
+                            kind: entry.kind.clone(),
+                            version: entry.version.clone(),
+                            identity,
+                        });
+                        writer.put_record(&entry.path, &known)?;
+                    }
+                    Place::Staged { name, .. } => {
+                        writer.put_intent(&entry.path, &intent_for(&entry, Some(name), None))?;
+                        after.publish.push(entry.path.clone());
+                    }
+                }
+                self.project_around(writer, &entry, record.as_ref(), after)?;
+                after.moved = true;
+            }
+            Merge::Loses { conflict } => {
+                self.env.probe(Point::ChangeLost);
+                if conflict {
+                    self.keep_refused(writer, &entry, change.content.as_ref(), record.as_ref())?;
+                }
+                match change.place {
+                    Place::Name { identity } => {
+                        if let Some(mut record) = record {
+                            let known = record.entry(entry.path.clone());
+                            let (kind, version) = (entry.kind, entry.version);
+                            record.publish(Published { kind, version, identity });
+                            writer.put_record(&entry.path, &record)?;
+                            if writer.intent(&entry.path)?.is_none() {
+                                writer.put_intent(&entry.path, &intent_for(&known, None, None))?;
+                            }
+                        }
+                        after.publish.push(entry.path);
+                    }
+                    Place::Staged { name, .. } => after.garbage.push(name),
+                }
+                // The knowledge of this node grew even so.
+                after.moved = true;
+            }
+            Merge::Same => {}
+        }
+        self.board.count(|counters| counters.changes += 1);
+        Ok(())
+    }
+
+    /// Keeps what a winner displaces, if its content is at hand, and reports the conflict. What is
+    /// published is kept when it is displaced from its name.
+    pub fn keep_loser(
+        &self,
+        writer: &mut Writer,
+        loser: &Record,
+        winner: &Entry,
+    ) -> Result<(), ShareError> {
+        if let Some((hash, _)) = loser.kind.content()
+            && let Some(content) = self.find_content(&winner.path, &hash, Some(loser), writer)?
+        {
+            self.to_archive(&hash, &content)?;
+        }
+        self.report_conflict(writer, &loser.entry(winner.path.clone()), winner)
+    }
+
+    /// Keeps the content of an entry that lost on arrival.
+    pub fn keep_refused(
+        &self,
+        writer: &mut Writer,
+        loser: &Entry,
+        content: Option<&Bytes>,
+        winner: Option<&Record>,
+    ) -> Result<(), ShareError> {
+        if let (Some((hash, _)), Some(content)) = (loser.kind.content(), content) {
+            self.to_archive(&hash, content)?;
+        }
+        match winner {
+            Some(winner) => self.report_conflict(writer, loser, &winner.entry(loser.path.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub fn to_archive(&self, hash: &ContentHash, content: &[u8]) -> Result<(), ShareError> {
+        self.env.probe(Point::Archived);
+        self.board.count(|counters| counters.archived += 1);
+        self.archive.put(hash, content).map_err(ShareError::disk("writing to the archive"))
+    }
+
+    fn report_conflict(
+        &self,
+        writer: &mut Writer,
+        loser: &Entry,
+        winner: &Entry,
+    ) -> Result<(), ShareError> {
+        tracing::warn!(
+            path = %loser.path,
+            loser = %loser.version.dot,
+            winner = %winner.version.dot,
+            "conflict: two edits without knowledge of each other, the older one is in the archive"
+        );
+        writer.add_conflict(&Conflict {
+            path: loser.path.clone(),
+            kind: loser.kind.clone(),
+            version: loser.version.clone(),
+            winner: winner.version.clone(),
+            noticed_ms: self.now_ms(),
+        })?;
+        Ok(())
+    }
+
+    /// A content from wherever it is on this node: memory, its path, staging, the archive.
+    pub fn find_content(
+        &self,
+        path: &RelPath,
+        hash: &ContentHash,
+        record: Option<&Record>,
+        rows: &impl IntentRows,
+    ) -> Result<Option<Bytes>, ShareError> {
+        if let Some(content) = self.content(hash) {
+            return Ok(Some(content));
+        }
+        let mut dirs = crate::disk::Dirs::new(&self.vfs);
+        let published = record.and_then(Record::published);
+        if published
+            .is_some_and(|published| published.kind.content().is_some_and(|it| it.0 == *hash))
+            && let Ok(parent) = dirs.parent(path)
+            && let Some(content) = read_matching(&self.vfs, &parent, path.name(), hash)
+        {
+            return Ok(Some(content));
+        }
+        if let Some(Intent { staged: Some(name), .. }) = rows.intent_of(path)?
+            && let Ok(staging) = dirs.staging()
+            && let Some(content) = read_matching(&self.vfs, &staging, name.as_bytes(), hash)
+        {
+            return Ok(Some(content));
+        }
+        self.archive.get(hash).map_err(ShareError::disk("reading from the archive"))
+    }
+
+    /// When `entry` makes other entries appear on or vanish from disk (PROTOCOL B5), notes that they
+    /// are to be brought in line.
+    pub fn project_around(
+        &self,
+        writer: &mut Writer,
+        entry: &Entry,
+        before: Option<&Record>,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let blocked = before.is_some_and(|record| blocks(&record.kind));
+        let mut affected = Vec::new();
+        if blocked || blocks(&entry.kind) {
+            affected = writer.below(&entry.path, &mut |record| record.kind.is_live())?;
+        }
+        for ancestor in entry.path.ancestors() {
+            if let Some(record) = writer.record(&ancestor)?
+                && blocks(&record.kind)
+            {
+                affected.push((ancestor, record));
+            }
+        }
+        for (path, record) in affected {
+            if writer.intent(&path)?.is_none() {
+                let known = record.entry(path.clone());
+                writer.put_intent(&path, &intent_for(&known, None, None))?;
+            }
+            after.publish.push(path);
+        }
+        Ok(())
+    }
+
+    /// What has to happen once the commit is made.
+    pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
+        self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
+        if !after.publish.is_empty() {
+            self.publish_later(after.publish);
+        }
+        if after.moved {
+            self.moved();
+        }
+        Ok(())
+    }
+}
+
+/// Where intents can be looked up.
+pub trait IntentRows {
+    fn intent_of(&self, path: &RelPath) -> Result<Option<Intent>, ShareError>;
+}
+
+impl IntentRows for Writer {
+    fn intent_of(&self, path: &RelPath) -> Result<Option<Intent>, ShareError> {
+        Ok(self.intent(path)?)
+    }
+}
+
+impl IntentRows for crate::index::Reader {
+    fn intent_of(&self, path: &RelPath) -> Result<Option<Intent>, ShareError> {
+        Ok(self.intent(path)?)
+    }
+}
+
+/// A file's content, if it is the one that is looked for.
+fn read_matching<V: Vfs>(vfs: &V, dir: &V::Dir, name: &[u8], hash: &ContentHash) -> Option<Bytes> {
+    let file = vfs.open_file(dir, name).ok()?;
+    let size = vfs.stat_file(&file).ok()?.size;
+    if size > chainsync_core::batch::INLINE_BYTES_MAX {
+        return None;
+    }
+    let content = crate::disk::read_all(vfs, &file, size).ok()?;
+    (ContentHash::of(&content) == *hash).then(|| content.into())
+}

@@ -1,0 +1,57 @@
+//! Contents in memory: what was just read or received is about to be sent on, and is not read again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use chainsync_core::ContentHash;
+
+/// What a node keeps of contents on their way through. Several full windows of batches.
+pub const CACHE_BYTES_MAX: usize = 48 << 20;
+
+/// Contents by hash, the oldest dropped first.
+#[derive(Debug, Default)]
+pub struct ContentCache {
+    contents: BTreeMap<ContentHash, Bytes>,
+    order: VecDeque<ContentHash>,
+    bytes: usize,
+}
+
+impl ContentCache {
+    pub fn insert(&mut self, hash: ContentHash, content: Bytes) {
+        self.bytes += content.len();
+        if self.contents.insert(hash, content).is_none() {
+            self.order.push_back(hash);
+        } else {
+            self.bytes -= self.contents.get(&hash).map_or(0, Bytes::len);
+        }
+        while self.bytes > CACHE_BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(dropped) = self.contents.remove(&oldest)
+        {
+            self.bytes -= dropped.len();
+        }
+    }
+
+    pub fn get(&self, hash: &ContentHash) -> Option<Bytes> {
+        self.contents.get(hash).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_bounded_and_drops_the_oldest() {
+        let mut cache = ContentCache::default();
+        let content = |number: u8| Bytes::from(vec![number; CACHE_BYTES_MAX / 4]);
+        for number in 0..6 {
+            let content = content(number);
+            cache.insert(ContentHash::of(&content), content.clone());
+            cache.insert(ContentHash::of(&content), content);
+        }
+        assert!(cache.bytes <= CACHE_BYTES_MAX);
+        assert_eq!(cache.get(&ContentHash::of(&content(0))), None);
+        assert_eq!(cache.get(&ContentHash::of(&content(5))), Some(content(5)));
+    }
+}

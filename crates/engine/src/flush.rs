@@ -1,0 +1,168 @@
+//! `flush`: has everybody durably applied what was changed here before the call?
+//!
+//! First the watcher is drained: a cookie is made in a watched directory, and when it comes back,
+//! so has every event before it. Then a new row is written as a challenge. A member that has heard
+//! that row and says that it has *applied* all that this node knew when it was written has signed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chainsync_core::gossip::{Row, RowId};
+use chainsync_core::{NodeName, VersionVector};
+use chainsync_env::{Env, Vfs};
+use tokio::time::{Instant, timeout_at};
+
+use crate::share::{Share, ShareError};
+use crate::status::{FlushReport, Lacking};
+
+const NOTE: &str = "files still open for writing are not included";
+
+impl<E: Env> Share<E> {
+    pub async fn flush(self: &Arc<Self>, timeout: Duration, live: bool) -> FlushReport {
+        let began = Instant::now();
+        let deadline = began + timeout;
+        let mut report = FlushReport {
+            share: self.config.name.to_string(),
+            complete: false,
+            applied: Vec::new(),
+            lacking: Vec::new(),
+            left_out: Vec::new(),
+            elapsed_ms: 0,
+            note: NOTE.to_owned(),
+        };
+        match timeout_at(deadline, self.drain()).await {
+            Ok(Ok(())) => {
+                let wanted = self.index.state().knowledge.to_vector();
+                let challenge = self.board.write_row(true, |view| self.row(view));
+                self.wait_for_signatures(deadline, live, &wanted, challenge, &mut report).await;
+            }
+            outcome => {
+                let reason = match outcome {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => match self.board.halted() {
+                        Some(halted) => format!("halted: {halted}"),
+                        None => "its own changes were not all looked at in time".to_owned(),
+                    },
+                };
+                report.lacking.push(Lacking { node: self.me.to_string(), reason });
+            }
+        }
+        report.complete = report.lacking.is_empty();
+        report.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report
+    }
+
+    /// Waits until everything that happened in the share before the call has been looked at.
+    async fn drain(self: &Arc<Self>) -> Result<(), ShareError> {
+        let mut ready = self.ready.subscribe();
+        let _ = ready.wait_for(|ready| *ready).await;
+        let number = self.next_cookie();
+        let mut cookie = self.hints.cookie.subscribe();
+        let worker = self.clone();
+        self.env.blocking(move || worker.make_cookie(number)).await?;
+        let _ = cookie.wait_for(|newest| *newest >= number).await;
+        // The generation under way may have begun before; the one after it did not.
+        let mut generations = self.generations.subscribe();
+        let next = *generations.borrow_and_update() + 1 + u64::from(self.is_looking());
+        self.hints.wake.notify_one();
+        let _ = generations.wait_for(|done| *done >= next).await;
+        Ok(())
+    }
+
+    fn make_cookie(&self, number: u64) -> Result<(), ShareError> {
+        let cookies = self.vfs.open_dir(Some(&Self::cookies()));
+        let cookies = cookies.map_err(ShareError::disk("opening .chainsync/cookies"))?;
+        let name = number.to_string();
+        let made = self.vfs.create_file(&cookies, name.as_bytes());
+        made.map_err(ShareError::disk("making a flush cookie"))?;
+        let removed = self.vfs.unlink(&cookies, name.as_bytes());
+        removed.map_err(ShareError::disk("removing a flush cookie"))
+    }
+
+    async fn wait_for_signatures(
+        &self,
+        deadline: Instant,
+        live: bool,
+        wanted: &VersionVector,
+        challenge: RowId,
+        report: &mut FlushReport,
+    ) {
+        let mut rows = self.board.rows_moved.subscribe();
+        loop {
+            rows.mark_unchanged();
+            let reachable = self.board.reachable();
+            report.applied.clear();
+            report.lacking.clear();
+            report.left_out.clear();
+            for node in self.config.ring.nodes() {
+                match self.lacks(node, wanted, challenge, &reachable) {
+                    None => report.applied.push(node.to_string()),
+                    Some(reason) => {
+                        let lacking = Lacking { node: node.to_string(), reason };
+                        if live && !reachable.contains(node) {
+                            report.left_out.push(lacking);
+                        } else {
+                            report.lacking.push(lacking);
+                        }
+                    }
+                }
+            }
+            if report.lacking.is_empty() {
+                return;
+            }
+            // Own publications and lost links raise rows too: every row is followed by a look.
+            if timeout_at(deadline, rows.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Why a member has not signed, or nothing if it has.
+    fn lacks(
+        &self,
+        node: &NodeName,
+        wanted: &VersionVector,
+        challenge: RowId,
+        reachable: &[NodeName],
+    ) -> Option<String> {
+        if *node == self.me {
+            return (!self.index.applied().includes(wanted))
+                .then(|| format!("{} paths are not on disk here yet", self.index.pending()));
+        }
+        let rows = self.board.rows();
+        let row = rows.get(node);
+        let signed = row
+            .is_some_and(|row| row.is_after(&self.me, challenge) && row.applied.includes(wanted));
+        if signed {
+            return None;
+        }
+        if !reachable.contains(node) {
+            let behind = row.map(|row| behind(row, wanted));
+            return Some(match behind {
+                Some(behind) => format!("unreachable, bypassed, {behind} changes behind"),
+                None => "unreachable, bypassed".to_owned(),
+            });
+        }
+        Some(match row {
+            None => "nothing was heard of it yet".to_owned(),
+            Some(Row { halted: Some(reason), .. }) => format!("halted: {reason}"),
+            Some(row) if !row.is_after(&self.me, challenge) => "it has not answered yet".to_owned(),
+            Some(row) if row.pending > 0 => {
+                format!(
+                    "{} changes behind, {} paths not on disk there",
+                    behind(row, wanted),
+                    row.pending
+                )
+            }
+            Some(row) => format!("{} changes behind", behind(row, wanted)),
+        })
+    }
+}
+
+/// How many of the wanted changes a member has not applied.
+pub fn behind(row: &Row, wanted: &VersionVector) -> u64 {
+    wanted
+        .iter()
+        .map(|(replica, counter)| counter.saturating_sub(row.applied.counter(replica)))
+        .sum()
+}

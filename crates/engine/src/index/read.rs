@@ -1,0 +1,192 @@
+//! Snapshots of the index.
+
+use std::ops::Bound;
+
+use chainsync_core::wire::Cursor;
+use chainsync_core::{NodeName, Record, RelPath, Stamp};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
+
+use super::schema::{
+    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_STATE, PATHS, TAGS, child_keys,
+    decode, deeper_keys, key_path, path_key,
+};
+use super::{Conflict, Held, IndexError, Intent, State};
+
+/// A snapshot: later commits do not show in it.
+pub struct Reader {
+    transaction: ReadTransaction,
+    paths: ReadOnlyTable<Bytes, Bytes>,
+    state: State,
+}
+
+/// Reading of records, the same inside a commit and in a snapshot.
+pub trait Rows {
+    fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError>;
+
+    /// The names in a directory with their records, in name order.
+    fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError>;
+
+    /// Everything below a path that `keep` wants.
+    fn below(
+        &self,
+        path: &RelPath,
+        keep: &mut dyn FnMut(&Record) -> bool,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError>;
+
+    /// The greatest stamp of a live entry below a path.
+    fn greatest_live_below(&self, path: &RelPath) -> Result<Option<Stamp>, IndexError> {
+        let mut greatest = None;
+        self.below(path, &mut |record| {
+            if record.kind.is_live() {
+                greatest = greatest.max(Some(record.version.stamp));
+            }
+            false
+        })?;
+        Ok(greatest)
+    }
+}
+
+impl Reader {
+    pub(super) fn new(transaction: ReadTransaction) -> Result<Self, IndexError> {
+        let meta = open(&transaction, META)?;
+        let state = match get(&meta, META_STATE)? {
+            Some(bytes) => decode("state", &bytes)?,
+            None => State::default(),
+        };
+        let paths = open(&transaction, PATHS)?;
+        Ok(Self { transaction, paths, state })
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The journal above `after`, at most `max` rows: sequence and path.
+    pub fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, RelPath)>, IndexError> {
+        let journal = open(&self.transaction, JOURNAL)?;
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let rows = journal.range::<u64>(range).map_err(storage)?;
+        rows.take(max)
+            .map(|row| {
+                let (sequence, path) = row.map_err(storage)?;
+                Ok((sequence.value(), key_path(path.value())?))
+            })
+            .collect()
+    }
+
+    /// The tag of the commit that made a sequence.
+    pub fn tag_at(&self, sequence: u64) -> Result<Option<u64>, IndexError> {
+        let tags = open(&self.transaction, TAGS)?;
+        let mut rows = tags.range(sequence..).map_err(storage)?;
+        Ok(match rows.next() {
+            Some(row) => Some(row.map_err(storage)?.1.value()),
+            None => None,
+        })
+    }
+
+    /// How far this node has applied the journal of `upstream`.
+    pub fn cursor(&self, upstream: &NodeName) -> Result<Cursor, IndexError> {
+        let cursors = open(&self.transaction, CURSORS)?;
+        let row = cursors.get(upstream.as_str()).map_err(storage)?;
+        Ok(row.map_or_else(Cursor::default, |row| {
+            let (sequence, tag) = row.value();
+            Cursor { sequence, tag }
+        }))
+    }
+
+    pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
+        let intents = open(&self.transaction, INTENTS)?;
+        get(&intents, path_key(path).as_slice())?.map(|row| decode("intent", &row)).transpose()
+    }
+
+    /// Everything that is still to happen.
+    pub fn intents(&self) -> Result<Vec<(RelPath, Intent)>, IndexError> {
+        let intents = open(&self.transaction, INTENTS)?;
+        let rows = intents.iter().map_err(storage)?;
+        rows.map(|row| {
+            let (key, intent) = row.map_err(storage)?;
+            Ok((key_path(key.value())?, decode("intent", intent.value())?))
+        })
+        .collect()
+    }
+
+    pub fn held(&self) -> Result<Vec<(String, Held)>, IndexError> {
+        let held = open(&self.transaction, HELD)?;
+        let rows = held.iter().map_err(storage)?;
+        rows.map(|row| {
+            let (name, value) = row.map_err(storage)?;
+            Ok((name.value().to_owned(), decode("held", value.value())?))
+        })
+        .collect()
+    }
+}
+
+impl Rows for Reader {
+    fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        record_in(&self.paths, path)
+    }
+
+    fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        range_in(&self.paths, child_keys(dir), &mut |_| true)
+    }
+
+    fn below(
+        &self,
+        path: &RelPath,
+        keep: &mut dyn FnMut(&Record) -> bool,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        below_in(&self.paths, path, keep)
+    }
+}
+
+pub(super) fn record_in(
+    paths: &impl ReadableTable<Bytes, Bytes>,
+    path: &RelPath,
+) -> Result<Option<Record>, IndexError> {
+    let row = paths.get(path_key(path).as_slice()).map_err(storage)?;
+    row.map(|row| decode("record", row.value())).transpose()
+}
+
+pub(super) fn below_in(
+    paths: &impl ReadableTable<Bytes, Bytes>,
+    path: &RelPath,
+    keep: &mut dyn FnMut(&Record) -> bool,
+) -> Result<Vec<(RelPath, Record)>, IndexError> {
+    let mut rows = range_in(paths, child_keys(Some(path)), keep)?;
+    rows.extend(range_in(paths, deeper_keys(path), keep)?);
+    Ok(rows)
+}
+
+pub(super) fn range_in(
+    paths: &impl ReadableTable<Bytes, Bytes>,
+    (from, to): (Vec<u8>, Vec<u8>),
+    keep: &mut dyn FnMut(&Record) -> bool,
+) -> Result<Vec<(RelPath, Record)>, IndexError> {
+    let mut found = Vec::new();
+    for row in paths.range(from.as_slice()..to.as_slice()).map_err(storage)? {
+        let (key, value) = row.map_err(storage)?;
+        let record = decode("record", value.value())?;
+        if keep(&record) {
+            found.push((key_path(key.value())?, record));
+        }
+    }
+    Ok(found)
+}
+
+fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<K, V>,
+) -> Result<ReadOnlyTable<K, V>, IndexError> {
+    transaction.open_table(table).map_err(|error| IndexError::Storage(error.into()))
+}
+
+fn get<'k, K: redb::Key + 'static>(
+    table: &ReadOnlyTable<K, Bytes>,
+    key: impl std::borrow::Borrow<K::SelfType<'k>>,
+) -> Result<Option<Vec<u8>>, IndexError> {
+    Ok(table.get(key).map_err(storage)?.map(|row| row.value().to_vec()))
+}
+
+pub(super) fn storage(error: redb::StorageError) -> IndexError {
+    IndexError::Storage(error.into())
+}

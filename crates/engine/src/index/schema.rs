@@ -1,0 +1,95 @@
+//! Tables and keys.
+
+use chainsync_core::RelPath;
+use redb::TableDefinition;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::IndexError;
+
+pub type Bytes = &'static [u8];
+
+pub const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta");
+pub const PATHS: TableDefinition<Bytes, Bytes> = TableDefinition::new("paths");
+pub const JOURNAL: TableDefinition<u64, Bytes> = TableDefinition::new("journal");
+pub const TAGS: TableDefinition<u64, u64> = TableDefinition::new("tags");
+pub const CURSORS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("cursors");
+pub const INTENTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("intents");
+pub const HELD: TableDefinition<&str, Bytes> = TableDefinition::new("held");
+pub const CONFLICTS: TableDefinition<u64, Bytes> = TableDefinition::new("conflicts");
+
+pub const META_SCHEMA: &str = "schema";
+pub const META_STATE: &str = "state";
+
+const SEPARATOR: u8 = 0;
+
+/// The key of a path: its directory, NUL, its name. The names of one directory are neighbours, and
+/// so are, behind them, those of the directories below it.
+pub fn path_key(path: &RelPath) -> Vec<u8> {
+    let bytes = path.as_bytes();
+    let name = path.name();
+    let mut key = Vec::with_capacity(bytes.len() + 1);
+    if name.len() < bytes.len() {
+        key.extend_from_slice(&bytes[..bytes.len() - name.len() - 1]);
+    }
+    key.push(SEPARATOR);
+    key.extend_from_slice(name);
+    key
+}
+
+/// The path of a key.
+pub fn key_path(key: &[u8]) -> Result<RelPath, IndexError> {
+    let mut bytes = key.to_vec();
+    match bytes.iter().position(|byte| *byte == SEPARATOR) {
+        Some(0) => {
+            bytes.remove(0);
+        }
+        Some(separator) => bytes[separator] = b'/',
+        None => {}
+    }
+    RelPath::new(&bytes)
+        .map_err(|error| IndexError::Damaged { what: format!("a path in the index: {error}") })
+}
+
+/// The keys of the names in a directory; `None` is the root.
+pub fn child_keys(dir: Option<&RelPath>) -> (Vec<u8>, Vec<u8>) {
+    let prefix = dir.map_or(&b""[..], RelPath::as_bytes);
+    ([prefix, &[SEPARATOR]].concat(), [prefix, &[SEPARATOR + 1]].concat())
+}
+
+/// The keys of everything further down than [`child_keys`].
+pub fn deeper_keys(dir: &RelPath) -> (Vec<u8>, Vec<u8>) {
+    ([dir.as_bytes(), b"/"].concat(), [dir.as_bytes(), &[b'/' + 1]].concat())
+}
+
+pub fn encode(value: &impl Serialize) -> Vec<u8> {
+    // Into memory, from types whose serialization cannot fail: the error has no cause to arise.
+    postcard::to_allocvec(value).unwrap_or_else(|error| panic!("postcard: {error}"))
+}
+
+pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, IndexError> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| IndexError::Damaged { what: format!("{what}: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_cluster_a_directory_and_name_their_path() {
+        let paths =
+            ["a", "a/b", "a/c/d", "a/c", "a-b", "ab/c"].map(|path| RelPath::new(path).unwrap());
+        for path in &paths {
+            assert_eq!(&key_path(&path_key(path)).unwrap(), path);
+        }
+        let dir = &paths[0];
+        let within = |(from, to): (Vec<u8>, Vec<u8>)| -> Vec<String> {
+            let inside = |path: &&RelPath| (&from..&to).contains(&&path_key(path));
+            paths.iter().filter(inside).map(ToString::to_string).collect()
+        };
+        assert_eq!(within(child_keys(Some(dir))), ["a/b", "a/c"]);
+        assert_eq!(within(deeper_keys(dir)), ["a/c/d"]);
+        assert_eq!(within(child_keys(None)), ["a", "a-b"]);
+    }
+}

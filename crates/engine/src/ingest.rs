@@ -1,0 +1,461 @@
+//! From a hint to a change: look, read, make durable, record.
+//!
+//! Everything here runs with the gate held. What a hint says is never believed: the disk is compared
+//! with what is published, and a path where both agree (an own write among them) ends here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chainsync_core::batch::INLINE_BYTES_MAX;
+use chainsync_core::decide::{Action, decide, made_ms};
+use chainsync_core::entry::SYMLINK_TARGET_BYTES_MAX;
+use chainsync_core::hints::Urgency;
+use chainsync_core::{
+    ContentHash, Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat,
+};
+use chainsync_env::{Env, Point, Vfs, Watch};
+
+use crate::change::{Aftermath, Change, Made, Place};
+use crate::disk::{
+    Dirs, Reading, dir_kind, file_kind, is_absent, is_disk_trouble, is_own, read_file,
+};
+use crate::index::{Reader, Rows};
+use crate::share::{Share, ShareError, lock};
+
+/// Paths looked at in one job: bounds how long the gate is held.
+pub const LOOK_PATHS_MAX: usize = 512;
+
+/// How paths came to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// A watcher said so: what is gone went just now.
+    Live,
+    /// A sweep: what is gone went some time after the daemon was last watching.
+    Sweep,
+}
+
+/// What one job leaves to do.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Still being written, or not sure to be finished: look again later. The stat is what was seen.
+    pub later: Vec<(RelPath, Option<Stat>)>,
+    /// In a sweep: directories, to be swept next.
+    pub dirs: Vec<RelPath>,
+    pub changes: usize,
+}
+
+/// What a look at one path found.
+enum Finding {
+    Change {
+        kind: Kind,
+        made: Made,
+        content: Option<Bytes>,
+        identity: Option<Identity>,
+    },
+    /// The content is as published, the inode is another or was touched.
+    Refresh(Identity),
+}
+
+/// Why a large file is a problem.
+struct TooLarge(u64);
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the file has {} bytes: this version replicates files up to {INLINE_BYTES_MAX} bytes",
+            self.0
+        )
+    }
+}
+
+struct Job<'a, E: Env> {
+    share: &'a Share<E>,
+    occasion: Occasion,
+    dirs: Dirs<'a, E::Vfs>,
+    reader: Reader,
+    /// In path order, so that a directory comes before what it holds.
+    findings: BTreeMap<RelPath, (Option<Published>, Finding)>,
+    files: Vec<<E::Vfs as Vfs>::File>,
+    touched: BTreeMap<Option<RelPath>, Arc<<E::Vfs as Vfs>::Dir>>,
+    looked: Looked,
+    /// Whether the path at hand has a problem.
+    troubled: bool,
+}
+
+impl<E: Env> Share<E> {
+    /// Looks at paths and records what changed. The caller holds the gate.
+    pub fn look(
+        &self,
+        paths: Vec<(RelPath, Urgency)>,
+        occasion: Occasion,
+    ) -> Result<Looked, ShareError> {
+        let mut job = Job {
+            share: self,
+            occasion,
+            dirs: Dirs::new(&self.vfs),
+            reader: self.index.read()?,
+            findings: BTreeMap::new(),
+            files: Vec::new(),
+            touched: BTreeMap::new(),
+            looked: Looked::default(),
+            troubled: false,
+        };
+        let stats = job.stat_all(paths)?;
+        // What is gone first: a renamed directory loses its old watches before it gets new ones.
+        let (gone, there): (Vec<_>, Vec<_>) = stats.into_iter().partition(|seen| seen.2.is_none());
+        for (path, urgency, stat) in gone.into_iter().chain(there) {
+            job.look_at(&path, urgency, stat)?;
+        }
+        job.commit()
+    }
+}
+
+impl<E: Env> Job<'_, E> {
+    fn stat_all(
+        &mut self,
+        paths: Vec<(RelPath, Urgency)>,
+    ) -> Result<Vec<(RelPath, Urgency, Option<Stat>)>, ShareError> {
+        let mut stats = Vec::with_capacity(paths.len());
+        for (path, urgency) in paths {
+            if is_own(&path) {
+                continue;
+            }
+            match self.dirs.stat(&path) {
+                Ok(stat) => stats.push((path, urgency, stat)),
+                Err(error) if is_disk_trouble(&error) => {
+                    return Err(ShareError::disk("looking at a path")(error));
+                }
+                Err(error) => self.problem(&path, &error),
+            }
+        }
+        Ok(stats)
+    }
+
+    fn look_at(
+        &mut self,
+        path: &RelPath,
+        urgency: Urgency,
+        stat: Option<Stat>,
+    ) -> Result<(), ShareError> {
+        self.troubled = false;
+        let is_dir = stat.is_some_and(|stat| stat.file_type == FileType::Dir);
+        if self.share.is_excluded(path, is_dir) {
+            return Ok(());
+        }
+        let record = self.reader.record(path)?;
+        let published = record.as_ref().and_then(Record::published);
+        match decide(record.as_ref(), stat.as_ref(), None, self.share.device) {
+            Action::Problem(what) => {
+                self.problem(path, &what);
+                return Ok(());
+            }
+            Action::Nothing => {
+                self.share.board.count(|counters| counters.hints_without_change += 1)
+            }
+            _ => {
+                let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+                if was_dir && !is_dir {
+                    self.find_deleted_below(path)?;
+                }
+                match stat {
+                    None => self.find_deleted(path, published),
+                    Some(stat) => self.read(path, urgency, &stat, published)?,
+                }
+            }
+        }
+        if !self.troubled {
+            self.share.board.solved(path);
+        }
+        match stat {
+            Some(_) if is_dir && self.occasion == Occasion::Sweep => {
+                self.looked.dirs.push(path.clone());
+                Ok(())
+            }
+            Some(stat) if is_dir => self.ensure_watched(path, &stat),
+            None => self.share.unwatch(path),
+            _ => Ok(()),
+        }
+    }
+
+    fn problem(&mut self, path: &RelPath, reason: &dyn std::fmt::Display) {
+        self.troubled = true;
+        self.share.board.problem(path, reason, self.share.now_ms());
+    }
+
+    fn find_deleted(&mut self, path: &RelPath, published: Option<Published>) {
+        let Some(kind) = published.as_ref().map(|published| published.kind.tombstone()) else {
+            return;
+        };
+        let made = Made::At(match self.occasion {
+            Occasion::Live => self.share.now_ms(),
+            // The lower bound (PROTOCOL B4): deletes in doubt lose, and nothing is lost.
+            Occasion::Sweep => self.reader.state().watching_ms,
+        });
+        let change = Finding::Change { kind, made, content: None, identity: None };
+        self.findings.insert(path.clone(), (published, change));
+    }
+
+    /// A directory that is gone took everything below it along.
+    fn find_deleted_below(&mut self, path: &RelPath) -> Result<(), ShareError> {
+        let live =
+            |record: &Record| record.published().is_some_and(|published| published.kind.is_live());
+        for (below, record) in self.reader.below(path, &mut |record| live(record))? {
+            self.find_deleted(&below, record.published());
+        }
+        Ok(())
+    }
+
+    /// Something is at the path that is not, or may not be, what was published.
+    fn read(
+        &mut self,
+        path: &RelPath,
+        urgency: Urgency,
+        stat: &Stat,
+        published: Option<Published>,
+    ) -> Result<(), ShareError> {
+        let read = match stat.file_type {
+            FileType::Dir => self.read_dir(path, stat, published.as_ref()),
+            FileType::Symlink => self.read_symlink(path, stat),
+            _ => self.read_content(path, urgency),
+        };
+        let (kind, content, stat) = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(()),
+            // It went away while we looked: its own hint comes.
+            Err(error) if is_absent(&error) => {
+                self.share.hints.add(path.clone(), Urgency::Finished);
+                return Ok(());
+            }
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("reading a path")(error));
+            }
+            Err(error) => {
+                self.problem(path, &error);
+                return Ok(());
+            }
+        };
+        let looked_ns = self.share.env.wall_ns();
+        let identity = Identity::of(&stat, looked_ns, self.share.vfs.ctime_tick_ns());
+        if published.as_ref().is_some_and(|published| published.kind == kind) {
+            self.findings.insert(path.clone(), (published, Finding::Refresh(identity)));
+            return Ok(());
+        }
+        let importing = !self.reader.state().imported && published.is_none();
+        let made = if importing {
+            Made::Import(stat)
+        } else {
+            Made::At(made_ms(&stat, self.share.now_ms()))
+        };
+        let change = Finding::Change { kind, made, content, identity: Some(identity) };
+        self.findings.insert(path.clone(), (published, change));
+        Ok(())
+    }
+
+    fn read_dir(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        published: Option<&Published>,
+    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+        let is_new = published.is_none_or(|published| !published.kind.is_live());
+        if is_new && self.is_implied(path) {
+            return Ok(None);
+        }
+        let parent = self.dirs.parent(path)?;
+        self.touched.insert(path.parent(), parent);
+        Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat)))
+    }
+
+    /// Whether a directory is only there because something below it is (PROTOCOL B5), and so is no
+    /// change of anybody's.
+    fn is_implied(&self, path: &RelPath) -> bool {
+        let mine = self.share.authors();
+        let foreign = |dot: &Dot| !mine.contains(&dot.replica);
+        let deleted = self.reader.record(path).ok().flatten().is_some();
+        let mut implied = false;
+        let below = self.reader.below(path, &mut |record| {
+            if let Some(published) = record.published() {
+                implied |= published.kind.is_live() && (deleted || foreign(&published.version.dot));
+            }
+            false
+        });
+        below.is_ok() && implied
+    }
+
+    fn read_symlink(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+        let parent = self.dirs.parent(path)?;
+        let target = self.share.vfs.read_link(&parent, path.name())?;
+        if target.len() > SYMLINK_TARGET_BYTES_MAX {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        self.touched.insert(path.parent(), parent);
+        Ok(Some((Kind::Symlink { target }, None, *stat)))
+    }
+
+    fn read_content(
+        &mut self,
+        path: &RelPath,
+        urgency: Urgency,
+    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+        let share = self.share;
+        let parent = self.dirs.parent(path)?;
+        match read_file(&share.vfs, &parent, path.name())? {
+            Reading::Content { bytes, stat, file } => {
+                if urgency == Urgency::Started && share.vfs.has_writer(&file)?.is_none() {
+                    // Nobody can tell whether it is finished: two looks have to agree.
+                    if !share.board.second_look(path, &stat) {
+                        self.looked.later.push((path.clone(), Some(stat)));
+                        return Ok(None);
+                    }
+                }
+                let hash = ContentHash::of(&bytes);
+                self.files.push(file);
+                self.touched.insert(path.parent(), parent);
+                Ok(Some((file_kind(&stat, hash, share.config.owner), Some(bytes), stat)))
+            }
+            Reading::Writing => {
+                share.env.probe(Point::StillWriting);
+                self.looked.later.push((path.clone(), None));
+                Ok(None)
+            }
+            Reading::Torn => {
+                share.env.probe(Point::TornRead);
+                self.looked.later.push((path.clone(), None));
+                Ok(None)
+            }
+            Reading::TooLarge(size) => {
+                self.problem(path, &TooLarge(size));
+                Ok(None)
+            }
+            Reading::Gone => {
+                share.hints.add(path.clone(), Urgency::Finished);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Watches a directory that is not watched yet, *then* lists it: what was made before the watch
+    /// is found by the listing, what is made after it raises a hint.
+    fn ensure_watched(&mut self, path: &RelPath, stat: &Stat) -> Result<(), ShareError> {
+        let watched = lock(&self.share.watched).get(&Some(path.clone())).copied();
+        if watched == Some(stat.inode) || !self.share.watch_dir(Some(path), stat.inode) {
+            return Ok(());
+        }
+        self.dirs.forget(path);
+        self.share.hint_children(&mut self.dirs, Some(path))
+    }
+
+    fn commit(self) -> Result<Looked, ShareError> {
+        let Job { share, findings, files, touched, mut looked, .. } = self;
+        if findings.is_empty() {
+            return Ok(looked);
+        }
+        let changes = |finding: &Finding| matches!(finding, Finding::Change { .. });
+        let any_change = findings.values().any(|(_, finding)| changes(finding));
+        if any_change {
+            // Durable before the index says so (S6).
+            let dirs: Vec<_> = touched.into_values().collect();
+            share.sync(&files, &dirs).map_err(ShareError::disk("making a change durable"))?;
+        }
+        let author = share.author();
+        let mut writer = share.index.begin()?;
+        let mut after = Aftermath::default();
+        // Deletions first and bottom up, then the rest top down.
+        let (deleted, rest): (Vec<_>, Vec<_>) = findings.into_iter().partition(|(_, found)| {
+            matches!(&found.1, Finding::Change { kind: Kind::Tombstone { .. }, .. })
+        });
+        for (path, (published, finding)) in deleted.into_iter().rev().chain(rest) {
+            match finding {
+                Finding::Refresh(identity) => {
+                    if let (Some(mut record), Some(published)) = (writer.record(&path)?, published)
+                    {
+                        record.publish(Published { identity: Some(identity), ..published });
+                        writer.put_record(&path, &record)?;
+                    }
+                }
+                Finding::Change { kind, made, content, identity } => {
+                    if let (Some((hash, _)), Some(content)) = (kind.content(), &content) {
+                        share.keep_content(hash, content.clone());
+                    }
+                    let place = Place::Name { identity };
+                    let change = Change { path, kind, made, content, place };
+                    share.record_change(&mut writer, change, author, &mut after)?;
+                    looked.changes += 1;
+                }
+            }
+        }
+        writer.commit(share.env.random_u64(), any_change && share.durable())?;
+        share.finish(after)?;
+        Ok(looked)
+    }
+}
+
+impl<E: Env> Share<E> {
+    /// Adds a watch; says whether the directory is watched now.
+    pub fn watch_dir(&self, path: Option<&RelPath>, inode: u64) -> bool {
+        match self.watch.add(path) {
+            Ok(()) => {
+                lock(&self.watched).insert(path.cloned(), inode);
+                true
+            }
+            Err(error) => {
+                // Gone: its own hint comes. Anything else has to be seen and tried again.
+                if !matches!(error, chainsync_env::WatchError::Gone) {
+                    self.board.watch_trouble(path, &error, self.now_ms());
+                }
+                false
+            }
+        }
+    }
+
+    fn unwatch(&self, path: &RelPath) -> Result<(), ShareError> {
+        let mut watched = lock(&self.watched);
+        let had = watched.contains_key(&Some(path.clone()));
+        if had {
+            watched
+                .retain(|dir, _| dir.as_ref().is_none_or(|dir| dir != path && !dir.is_below(path)));
+            self.watch.remove(path);
+        }
+        Ok(())
+    }
+
+    /// Hints at every name in a directory.
+    pub fn hint_children(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        path: Option<&RelPath>,
+    ) -> Result<(), ShareError> {
+        let listed = dirs.dir(path).and_then(|dir| self.vfs.list(&dir));
+        let entries = match listed {
+            Ok(entries) => entries,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("listing a directory")(error));
+            }
+            Err(error) => {
+                if let Some(path) = path {
+                    self.board.problem(path, &error, self.now_ms());
+                }
+                return Ok(());
+            }
+        };
+        for entry in entries {
+            match RelPath::child(path, &entry.name) {
+                Ok(child) if is_own(&child) => {}
+                Ok(child) => self.hints.add(child, Urgency::Started),
+                Err(error) => {
+                    if let Some(path) = path {
+                        self.board.problem(path, &error, self.now_ms());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Frames over a byte stream, counted, and the rows that every connection passes on.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use chainsync_core::NodeName;
+use chainsync_core::gossip::{RowId, Rows};
+use chainsync_core::wire::Frame;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::LinkError;
+use crate::board::Board;
+
+/// Frames that wait to be written. Batches are bounded by the window; the rest is small.
+pub const OUTBOX_FRAMES_MAX: usize = 64;
+
+/// Takes frames off a stream. Dropping a `next` that is under way loses nothing.
+pub struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub fn new(stream: R) -> Self {
+        Self { stream, buffer: BytesMut::with_capacity(READ_BYTES) }
+    }
+
+    /// The next frame and the bytes that were read on the way to it.
+    pub async fn next(&mut self, count: impl Fn(u64)) -> Result<Frame, LinkError> {
+        loop {
+            if let Some(frame) = Frame::decode(&mut self.buffer)? {
+                return Ok(frame);
+            }
+            self.buffer.reserve(READ_BYTES);
+            match self.stream.read_buf(&mut self.buffer).await? {
+                0 => return Err(LinkError::Closed),
+                read => count(read as u64),
+            }
+        }
+    }
+}
+
+/// A TLS record holds 16 KiB: room for a few.
+const READ_BYTES: usize = 64 << 10;
+
+/// Writes what comes out of an outbox, until it is closed.
+pub async fn write_all<W: AsyncWrite + Unpin>(
+    mut stream: W,
+    mut outbox: mpsc::Receiver<Bytes>,
+    count: impl Fn(u64),
+) -> Result<(), LinkError> {
+    while let Some(bytes) = outbox.recv().await {
+        stream.write_all(&bytes).await?;
+        count(bytes.len() as u64);
+        if outbox.is_empty() {
+            stream.flush().await?;
+        }
+    }
+    stream.flush().await?;
+    stream.shutdown().await?;
+    Ok(())
+}
+
+pub fn encode(frame: &Frame) -> Bytes {
+    let mut bytes = BytesMut::new();
+    frame.encode(&mut bytes);
+    bytes.freeze()
+}
+
+pub async fn write_frame<W: AsyncWrite + Unpin>(
+    stream: &mut W,
+    frame: &Frame,
+) -> Result<u64, LinkError> {
+    let bytes = encode(frame);
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    Ok(bytes.len() as u64)
+}
+
+/// Which rows the other end of a connection has.
+#[derive(Debug, Default)]
+pub struct RowsSent(BTreeMap<NodeName, (RowId, u64)>);
+
+impl RowsSent {
+    /// The rows that it does not have, as a frame; they count as sent from now on.
+    pub fn news(&mut self, rows: &Rows) -> Option<Frame> {
+        let news: Vec<_> = rows
+            .iter()
+            .filter(|(node, row)| self.0.get(node).is_none_or(|sent| *sent < row.age()))
+            .map(|(node, row)| (node.clone(), row.clone()))
+            .collect();
+        for (node, row) in &news {
+            self.0.insert(node.clone(), row.age());
+        }
+        (!news.is_empty()).then_some(Frame::Rows(news))
+    }
+
+    /// Takes in rows from the other end.
+    pub fn hear(&mut self, board: &Board, rows: Vec<(NodeName, chainsync_core::gossip::Row)>) {
+        for (node, row) in rows {
+            let age = row.age();
+            let sent = self.0.entry(node.clone()).or_insert(age);
+            *sent = (*sent).max(age);
+            board.hear(&node, row);
+        }
+    }
+}

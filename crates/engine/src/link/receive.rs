@@ -1,0 +1,352 @@
+//! The downstream's side of links: greets whoever comes, hands batches to the one applier, and
+//! acknowledges.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use chainsync_core::batch::INLINE_BYTES_MAX;
+use chainsync_core::wire::{Batch, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome};
+use chainsync_core::{ContentHash, NodeName, RelPath};
+use chainsync_env::{Env, Net};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::LinkError;
+use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use crate::apply::{ApplyError, accept_content};
+use crate::board::Upstream;
+use crate::share::{Share, ShareError, lock};
+
+/// Batches that wait for the applier. One is being staged, one may wait; the rest waits in the
+/// upstream's window.
+pub const APPLY_QUEUE_MAX: usize = 2;
+/// Contents asked for at a time, per connection.
+const PULLS_MAX: usize = 64;
+/// After trouble with the disk, before the upstream may try again.
+const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+type Stream<E> = <<E as Env>::Net as Net>::Stream;
+
+/// A batch on its way to the applier.
+pub struct Arrived {
+    from: NodeName,
+    batch: Batch,
+    /// The number of the last batch of this connection that was applied: none may be left out.
+    applied: Arc<AtomicU64>,
+    reply: mpsc::Sender<Reply>,
+}
+
+enum Reply {
+    Say(Frame),
+    End(String),
+}
+
+/// A connection whose Hello has been read.
+pub struct Greeted<E: Env> {
+    pub reader: FrameReader<ReadHalf<Stream<E>>>,
+    pub writer: WriteHalf<Stream<E>>,
+    pub hello: Hello,
+}
+
+/// Refuses a connection, with the reason.
+pub async fn refuse<E: Env>(mut greeted: Greeted<E>, reason: &str) {
+    tracing::info!(node = %greeted.hello.node, reason, "connection refused");
+    let _ = write_frame(&mut greeted.writer, &Frame::Goodbye(reason.to_owned())).await;
+}
+
+/// Serves one upstream until its connection ends.
+pub async fn serve<E: Env>(
+    share: Arc<Share<E>>,
+    greeted: Greeted<E>,
+    apply: mpsc::Sender<Arrived>,
+    connection: u64,
+) -> LinkError {
+    let Greeted { reader, writer, hello } = greeted;
+    let from = hello.node.clone();
+    let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let counting = (share.clone(), from.clone());
+    let write = write_all(writer, frames, move |bytes| counting.0.count_sent(&counting.1, bytes));
+    let upstream = Upstream { since_ms: share.now_ms(), connection, mid_pass: false };
+    share.board.set_upstream(&from, upstream);
+    lock(&share.outboxes).insert(from.clone(), (connection, outbox.clone()));
+    let work = receive(share.clone(), reader, hello, outbox, apply, upstream);
+    let end = tokio::select! {
+        biased;
+        end = work => end,
+        end = write => match end {
+            Err(error) => error,
+            Ok(()) => pending().await,
+        },
+    };
+    share.board.drop_upstream(&from, connection);
+    let mut outboxes = lock(&share.outboxes);
+    if outboxes.get(&from).is_some_and(|(held, _)| *held == connection) {
+        outboxes.remove(&from);
+    }
+    end
+}
+
+async fn receive<E: Env>(
+    share: Arc<Share<E>>,
+    reader: FrameReader<ReadHalf<Stream<E>>>,
+    hello: Hello,
+    outbox: mpsc::Sender<Bytes>,
+    apply: mpsc::Sender<Arrived>,
+    upstream: Upstream,
+) -> LinkError {
+    let (reply, replies) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let mut receiver = Receiver {
+        from: hello.node.clone(),
+        share,
+        reader,
+        outbox,
+        apply,
+        upstream,
+        rows_sent: RowsSent::default(),
+        applied: Arc::default(),
+        reply,
+        waiting: None,
+        pulls: BTreeMap::new(),
+        heard: Instant::now(),
+        said: Instant::now(),
+    };
+    match receiver.welcome(hello).await {
+        Ok(()) => receiver.run(replies).await,
+        Err(error) => error,
+    }
+}
+
+struct Receiver<E: Env> {
+    from: NodeName,
+    share: Arc<Share<E>>,
+    reader: FrameReader<ReadHalf<Stream<E>>>,
+    outbox: mpsc::Sender<Bytes>,
+    apply: mpsc::Sender<Arrived>,
+    upstream: Upstream,
+    rows_sent: RowsSent,
+    applied: Arc<AtomicU64>,
+    reply: mpsc::Sender<Reply>,
+    /// A batch that the applier has no room for yet. Nothing more is read meanwhile.
+    waiting: Option<Batch>,
+    pulls: BTreeMap<ContentHash, Vec<u8>>,
+    heard: Instant,
+    said: Instant,
+}
+
+impl<E: Env> Receiver<E> {
+    async fn welcome(&mut self, hello: Hello) -> Result<(), LinkError> {
+        let index = self.share.index.read().map_err(ShareError::from)?;
+        let cursor = index.cursor(&self.from).map_err(ShareError::from)?;
+        let row = self.share.board.my_row().ok_or(LinkError::Protocol("not ready"))?;
+        let protocol = hello.protocol_max.min(PROTOCOL_MAX);
+        let collected = index.state().collected.clone();
+        let welcome = Frame::Welcome(Welcome { protocol, row, cursor, collected });
+        self.outbox.send(encode(&welcome)).await.map_err(|_| LinkError::Closed)?;
+        self.rows_sent.hear(&self.share.board, vec![(self.from.clone(), hello.row)]);
+        Ok(())
+    }
+
+    async fn run(mut self, mut replies: mpsc::Receiver<Reply>) -> LinkError {
+        let mut rows = self.share.board.rows_moved.subscribe();
+        rows.mark_changed();
+        let apply = self.apply.clone();
+        loop {
+            let share = self.share.clone();
+            let from = self.from.clone();
+            // While we do not read, silence is our own.
+            let silent = match self.waiting {
+                Some(_) => Instant::now() + self.share.dead_after,
+                None => self.heard + self.share.dead_after,
+            };
+            let beat = self.said + self.share.heartbeat;
+            let step = tokio::select! {
+                biased;
+                reply = replies.recv() => match reply {
+                    Some(Reply::Say(frame)) => self.say(&frame).await,
+                    Some(Reply::End(reason)) => {
+                        let _ = self.say(&Frame::Goodbye(reason.clone())).await;
+                        Err(LinkError::Goodbye(reason))
+                    }
+                    None => Err(LinkError::Closed),
+                },
+                permit = apply.reserve(), if self.waiting.is_some() => match permit {
+                    Ok(permit) => {
+                        if let Some(batch) = self.waiting.take() {
+                            permit.send(Arrived {
+                                from: self.from.clone(),
+                                batch,
+                                applied: self.applied.clone(),
+                                reply: self.reply.clone(),
+                            });
+                        }
+                        self.heard = Instant::now();
+                        Ok(())
+                    }
+                    Err(_) => Err(LinkError::Closed),
+                },
+                frame = self.reader.next(|bytes| share.count_received(&from, bytes)),
+                    if self.waiting.is_none() => match frame {
+                        Ok(frame) => self.hear(frame).await,
+                        Err(error) => Err(error),
+                    },
+                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after)),
+                _ = rows.changed() => match self.rows_sent.news(&self.share.board.rows()) {
+                    Some(frame) => self.say(&frame).await,
+                    None => Ok(()),
+                },
+                _ = sleep_until(beat) => self.say(&Frame::Ping).await,
+            };
+            if let Err(error) = step {
+                return error;
+            }
+        }
+    }
+
+    async fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
+        self.heard = Instant::now();
+        match frame {
+            Frame::Batch(batch) => {
+                self.share.board.count(|counters| counters.batches_received += 1);
+                let mid_pass = batch.end.is_none();
+                if mid_pass != self.upstream.mid_pass {
+                    self.upstream.mid_pass = mid_pass;
+                    self.share.board.set_upstream(&self.from, self.upstream);
+                }
+                self.waiting = Some(batch);
+            }
+            Frame::Rows(rows) => self.rows_sent.hear(&self.share.board, rows),
+            Frame::Chunk(chunk) => self.take_chunk(chunk)?,
+            Frame::Unavailable(_) | Frame::Ping => {}
+            Frame::Goodbye(reason) => return Err(LinkError::Goodbye(reason)),
+            _ => return Err(LinkError::Protocol("a frame that only a downstream sends")),
+        }
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: Chunk) -> Result<(), LinkError> {
+        if self.pulls.len() >= PULLS_MAX && !self.pulls.contains_key(&chunk.hash) {
+            return Err(LinkError::Protocol("more contents than were asked for"));
+        }
+        let pull = self.pulls.entry(chunk.hash).or_default();
+        if chunk.offset == 0 {
+            pull.clear();
+        }
+        if pull.len() as u64 != chunk.offset
+            || pull.len() + chunk.data.len() > INLINE_BYTES_MAX as usize
+        {
+            return Err(LinkError::Protocol("chunks out of order"));
+        }
+        pull.extend_from_slice(&chunk.data);
+        if ContentHash::of(pull) == chunk.hash
+            && let Some(content) = self.pulls.remove(&chunk.hash)
+        {
+            accept_content(&self.share, chunk.hash, content.into());
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, frame: &Frame) -> Result<(), LinkError> {
+        self.said = Instant::now();
+        match self.outbox.try_send(encode(frame)) {
+            Ok(()) => Ok(()),
+            // The peer takes nothing: it will be found silent. An acknowledgement may wait for it.
+            Err(mpsc::error::TrySendError::Full(bytes)) => match frame {
+                Frame::Ack(_) => self.outbox.send(bytes).await.map_err(|_| LinkError::Closed),
+                _ => Ok(()),
+            },
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(LinkError::Closed),
+        }
+    }
+}
+
+/// Applies the batches of all upstreams, one at a time.
+pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arrived>) {
+    while let Some(Arrived { from, batch, applied, reply }) = arrived.recv().await {
+        let number = batch.number;
+        if applied.load(Ordering::Relaxed) + 1 != number {
+            // An earlier one failed; this connection is ending.
+            continue;
+        }
+        match apply_one(&share, &from, batch, &reply).await {
+            Ok(()) => applied.store(number, Ordering::Relaxed),
+            Err(error) => {
+                tracing::error!(%from, error = %Chain(&error), "a batch was not applied");
+                if let ApplyError::Share(_) = error {
+                    sleep(TROUBLE_PAUSE).await;
+                }
+                let _ = reply.try_send(Reply::End(Chain(&error).to_string()));
+            }
+        }
+    }
+}
+
+async fn apply_one<E: Env>(
+    share: &Arc<Share<E>>,
+    from: &NodeName,
+    batch: Batch,
+    reply: &mpsc::Sender<Reply>,
+) -> Result<(), ApplyError> {
+    let worker = share.clone();
+    let staged = share.env.blocking(move || worker.stage_batch(batch)).await?;
+    let gate = share.gate.lock().await;
+    let (worker, upstream) = (share.clone(), from.clone());
+    let recorded = share.env.blocking(move || worker.record_batch(&upstream, staged)).await?;
+    // The connection may be gone: what is recorded stays.
+    let _ = reply.send(Reply::Say(Frame::Ack(recorded.ack))).await;
+    if !recorded.paths.is_empty() {
+        let worker = share.clone();
+        let left = share.env.blocking(move || worker.publish_batch(recorded.paths)).await?;
+        drop(gate);
+        share.ask_for(left.missing);
+    }
+    Ok(())
+}
+
+impl<E: Env> Share<E> {
+    /// Asks an upstream for contents that are not here.
+    pub fn ask_for(&self, missing: Vec<(RelPath, ContentHash)>) {
+        let outboxes = lock(&self.outboxes);
+        for (path, hash) in missing.into_iter().take(PULLS_MAX) {
+            let want = Frame::Want(Want { hash, path, offset: 0, length: INLINE_BYTES_MAX });
+            for (_, outbox) in outboxes.values() {
+                let _ = outbox.try_send(encode(&want));
+            }
+        }
+    }
+
+    pub fn count_sent(&self, peer: &NodeName, bytes: u64) {
+        self.board.count(|counters| {
+            *counters.link_bytes_sent.entry(peer.to_string()).or_default() += bytes;
+        });
+    }
+
+    pub fn count_received(&self, peer: &NodeName, bytes: u64) {
+        self.board.count(|counters| {
+            *counters.link_bytes_received.entry(peer.to_string()).or_default() += bytes;
+        });
+    }
+}
+
+/// An error with its causes, on one line.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The protocols that this build and a peer share, or none.
+pub fn shares_protocol(hello: &Hello) -> bool {
+    hello.protocol_min <= PROTOCOL_MAX && hello.protocol_max >= PROTOCOL_MIN
+}

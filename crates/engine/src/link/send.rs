@@ -1,0 +1,343 @@
+//! The upstream's side of a link: reads the journal in passes and keeps several batches under way.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chainsync_core::gossip::ReceiverKnows;
+use chainsync_core::wire::{
+    Batch, CHUNK_BYTES_MAX, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome,
+};
+use chainsync_core::{Knowledge, NodeName};
+use chainsync_env::{Env, Net, Point};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::LinkError;
+use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use super::pass::{Pass, Step};
+use crate::index::{Rows, cursor_position};
+use crate::share::{Share, ShareError};
+
+/// Batches under way. Enough to keep the receiver busy while acknowledgements travel.
+const WINDOW_BATCHES: usize = 6;
+/// Bytes under way: bounds what a slow successor costs its upstream.
+const WINDOW_BYTES: usize = 12 << 20;
+
+type Stream<E> = <<E as Env>::Net as Net>::Stream;
+
+/// A link whose ends have greeted each other.
+pub struct Link<E: Env> {
+    to: NodeName,
+    reader: FrameReader<ReadHalf<Stream<E>>>,
+    writer: WriteHalf<Stream<E>>,
+    welcome: Welcome,
+}
+
+impl<E: Env> Link<E> {
+    pub async fn open(share: Arc<Share<E>>, to: &NodeName) -> Result<Self, LinkError> {
+        let Some(peer) = share.peers.get(to) else {
+            return Err(LinkError::Protocol("no address for this node"));
+        };
+        let stream = share.env.net().connect(peer).await?;
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = FrameReader::new(reader);
+        let row = share.board.my_row().ok_or(LinkError::Protocol("not ready"))?;
+        let hello = Frame::Hello(Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            share: share.config.name.clone(),
+            node: share.me.clone(),
+            row,
+        });
+        let bytes = write_frame(&mut writer, &hello).await?;
+        share.count_sent(to, bytes);
+        let frame = reader.next(|bytes| share.count_received(to, bytes)).await?;
+        match frame {
+            Frame::Welcome(welcome)
+                if (PROTOCOL_MIN..=PROTOCOL_MAX).contains(&welcome.protocol) =>
+            {
+                Ok(Self { to: to.clone(), reader, writer, welcome })
+            }
+            Frame::Goodbye(reason) => Err(LinkError::Goodbye(reason)),
+            _ => Err(LinkError::Protocol("it did not welcome")),
+        }
+    }
+}
+
+/// Serves a link until it fails, or until it is told to close and everything sent is acknowledged.
+pub async fn serve<E: Env>(
+    share: Arc<Share<E>>,
+    link: Link<E>,
+    first_pass: watch::Sender<bool>,
+    closing: watch::Receiver<bool>,
+) -> LinkError {
+    let Link { to, reader, writer, welcome } = link;
+    let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let counting = (share.clone(), to.clone());
+    let write = write_all(writer, frames, move |bytes| counting.0.count_sent(&counting.1, bytes));
+    let sender = Sender::new(share, to, reader, welcome, outbox, first_pass, closing);
+    let work = async {
+        match sender {
+            Ok(sender) => sender.run().await,
+            Err(error) => error,
+        }
+    };
+    tokio::select! {
+        biased;
+        end = work => end,
+        end = write => match end {
+            Err(error) => error,
+            // The outbox closes only when `work` has ended, and then that branch was taken.
+            Ok(()) => pending().await,
+        },
+    }
+}
+
+struct Sender<E: Env> {
+    share: Arc<Share<E>>,
+    to: NodeName,
+    reader: FrameReader<ReadHalf<Stream<E>>>,
+    outbox: mpsc::Sender<Bytes>,
+    knows: ReceiverKnows,
+    rows_sent: RowsSent,
+    pass: Option<Pass>,
+    position: u64,
+    /// The knowledge that the last finished pass carried.
+    told: Option<Knowledge>,
+    number: u64,
+    /// Number, bytes, and whether it ends a pass.
+    in_flight: VecDeque<(u64, usize, bool)>,
+    first_pass: watch::Sender<bool>,
+    closing: watch::Receiver<bool>,
+    heard: Instant,
+    said: Instant,
+}
+
+impl<E: Env> Sender<E> {
+    fn new(
+        share: Arc<Share<E>>,
+        to: NodeName,
+        reader: FrameReader<ReadHalf<Stream<E>>>,
+        welcome: Welcome,
+        outbox: mpsc::Sender<Bytes>,
+        first_pass: watch::Sender<bool>,
+        closing: watch::Receiver<bool>,
+    ) -> Result<Self, LinkError> {
+        let index = share.index.read().map_err(ShareError::from)?;
+        let position = match cursor_position(&index, welcome.cursor).map_err(ShareError::from)? {
+            Some(position) => position,
+            None => {
+                share.env.probe(Point::CursorUnknown);
+                tracing::info!(%to, cursor = welcome.cursor.sequence, "cursor unknown: reading the whole journal");
+                0
+            }
+        };
+        let mut knows = ReceiverKnows::default();
+        knows.hear_row(&welcome.row);
+        let mut rows_sent = RowsSent::default();
+        rows_sent.hear(&share.board, vec![(to.clone(), welcome.row)]);
+        let now = Instant::now();
+        Ok(Self {
+            share,
+            to,
+            reader,
+            outbox,
+            knows,
+            rows_sent,
+            pass: None,
+            position,
+            told: None,
+            number: 0,
+            in_flight: VecDeque::new(),
+            first_pass,
+            closing,
+            heard: now,
+            said: now,
+        })
+    }
+
+    async fn run(mut self) -> LinkError {
+        let mut journal = self.share.journal_moved.subscribe();
+        let mut rows = self.share.board.rows_moved.subscribe();
+        journal.mark_changed();
+        rows.mark_changed();
+        loop {
+            self.note();
+            let room = self.has_room();
+            let more = self.pass.is_some() || self.has_news();
+            if *self.closing.borrow() && self.pass.is_none() && self.in_flight.is_empty() {
+                let _ = self
+                    .outbox
+                    .try_send(encode(&Frame::Goodbye("a nearer successor is back".into())));
+                return LinkError::Closed;
+            }
+            let share = self.share.clone();
+            let to = self.to.clone();
+            let silent = self.heard + self.share.dead_after;
+            let beat = self.said + self.share.heartbeat;
+            let step = tokio::select! {
+                biased;
+                frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
+                    Ok(frame) => self.hear(frame).await,
+                    Err(error) => Err(error),
+                },
+                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after)),
+                _ = rows.changed() => {
+                    if let Some(frame) = self.rows_sent.news(&self.share.board.rows()) {
+                        self.say(&frame);
+                    }
+                    Ok(())
+                }
+                _ = sleep_until(beat) => {
+                    self.say(&Frame::Ping);
+                    Ok(())
+                }
+                () = std::future::ready(()), if room && more => self.send().await,
+                _ = journal.changed() => Ok(()),
+                _ = self.closing.changed() => Ok(()),
+            };
+            if let Err(error) = step {
+                return error;
+            }
+        }
+    }
+
+    fn note(&self) {
+        self.share.board.set_link(Some(crate::board::Link {
+            to: self.to.clone(),
+            position: self.position,
+            in_flight: self.in_flight.len() as u64,
+        }));
+        self.share.board.set_sending(self.pass.is_some() || !self.in_flight.is_empty());
+    }
+
+    fn has_room(&self) -> bool {
+        let bytes: usize = self.in_flight.iter().map(|(_, bytes, _)| bytes).sum();
+        self.in_flight.len() < WINDOW_BATCHES && bytes < WINDOW_BYTES
+    }
+
+    /// Whether a new pass is due.
+    fn has_news(&self) -> bool {
+        let state = self.share.index.state();
+        !*self.closing.borrow()
+            && (state.head > self.position || self.told.as_ref() != Some(&state.knowledge))
+    }
+
+    /// Sends the next batch of the pass, beginning one if none is open.
+    async fn send(&mut self) -> Result<(), LinkError> {
+        let share = self.share.clone();
+        let knows = self.knows.clone();
+        let position = self.position;
+        let pass = self.pass.take();
+        let job = self.share.env.blocking(move || -> Result<_, ShareError> {
+            let mut pass = match pass {
+                Some(pass) => pass,
+                None => Pass::open(&share, position)?,
+            };
+            let step = pass.next(&share, &knows)?;
+            Ok((pass, step))
+        });
+        let (pass, step) = job.await?;
+        self.position = pass.position();
+        let Step::Send(piece) = step else {
+            self.pass = Some(pass);
+            return Ok(());
+        };
+        let ends = piece.end.is_some();
+        match &piece.end {
+            Some(end) => self.told = Some(end.knowledge.clone()),
+            None => self.pass = Some(pass),
+        }
+        self.number += 1;
+        let entries = piece.entries.len() as u64;
+        let contents = piece.entries.iter().filter(|entry| {
+            matches!(entry.content, chainsync_core::wire::ContentRef::Inline { .. })
+        });
+        let contents = contents.count() as u64;
+        let frame = encode(&Frame::Batch(Batch {
+            number: self.number,
+            entries: piece.entries,
+            cursor: piece.cursor,
+            end: piece.end,
+            held: Vec::new(),
+            packs: piece.packs,
+        }));
+        self.share.board.count(|counters| {
+            counters.batches_sent += 1;
+            counters.entries_sent += entries;
+            counters.contents_sent += contents;
+        });
+        self.in_flight.push_back((self.number, frame.len(), ends));
+        self.said = Instant::now();
+        // Never full: the window is smaller than the outbox, and the rest yields to it.
+        self.outbox.send(frame).await.map_err(|_| LinkError::Closed)
+    }
+
+    async fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
+        self.heard = Instant::now();
+        match frame {
+            Frame::Ack(ack) => {
+                let Some((number, _, ends)) = self.in_flight.pop_front() else {
+                    return Err(LinkError::Protocol("an acknowledgement of nothing"));
+                };
+                if number != ack.number {
+                    return Err(LinkError::Protocol("an acknowledgement out of order"));
+                }
+                if let Some(knowledge) = &ack.knowledge {
+                    self.knows.hear_knowledge(knowledge);
+                }
+                if ends {
+                    self.first_pass.send_replace(true);
+                }
+            }
+            Frame::Rows(rows) => {
+                for (node, row) in &rows {
+                    if *node == self.to {
+                        self.knows.hear_row(row);
+                    }
+                }
+                self.rows_sent.hear(&self.share.board, rows);
+            }
+            Frame::Want(want) => self.give(want).await?,
+            Frame::Ping => {}
+            Frame::Goodbye(reason) => return Err(LinkError::Goodbye(reason)),
+            _ => return Err(LinkError::Protocol("a frame that only an upstream sends")),
+        }
+        Ok(())
+    }
+
+    /// Answers a request for a content.
+    async fn give(&mut self, want: Want) -> Result<(), LinkError> {
+        let share = self.share.clone();
+        let (hash, path) = (want.hash, want.path.clone());
+        let job = self.share.env.blocking(move || -> Result<_, ShareError> {
+            let reader = share.index.read()?;
+            let record = reader.record(&path)?;
+            share.find_content(&path, &hash, record.as_ref(), &reader)
+        });
+        let Some(content) = job.await? else {
+            self.say(&Frame::Unavailable(hash));
+            return Ok(());
+        };
+        let from = usize::try_from(want.offset).unwrap_or(usize::MAX).min(content.len());
+        let length = usize::try_from(want.length).unwrap_or(usize::MAX).min(content.len() - from);
+        let wanted = content.slice(from..from + length);
+        for (index, start) in (0..wanted.len()).step_by(CHUNK_BYTES_MAX).enumerate() {
+            let end = wanted.len().min(start + CHUNK_BYTES_MAX);
+            let offset = want.offset + (index * CHUNK_BYTES_MAX) as u64;
+            let chunk = Frame::Chunk(Chunk { hash, offset, data: wanted.slice(start..end) });
+            self.outbox.send(encode(&chunk)).await.map_err(|_| LinkError::Closed)?;
+        }
+        self.said = Instant::now();
+        Ok(())
+    }
+
+    /// Sends a small frame, unless the peer does not take any: then it will be found silent.
+    fn say(&mut self, frame: &Frame) {
+        self.said = Instant::now();
+        let _ = self.outbox.try_send(encode(frame));
+    }
+}

@@ -1,0 +1,317 @@
+//! Opening a share, and judging what a crash left behind.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use chainsync_core::{ContentHash, Identity, Kind, Published, Record, RelPath};
+use chainsync_env::{Env, Point, RenameMode, Vfs};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::archive::Archive;
+use crate::change::{Aftermath, Change, Made, Place};
+use crate::config::{NodeConfig, ShareConfig};
+use crate::disk::{
+    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent, own_path,
+    read_all, read_file, shows,
+};
+use crate::index::{Index, Intent, Rows};
+use crate::node::StartError;
+use crate::share::{HintQueue, Opened, Share, ShareError};
+
+/// Opens a share's files, index, archive and watcher.
+pub fn open<E: Env>(
+    env: &E,
+    node: &NodeConfig,
+    share: &ShareConfig,
+) -> Result<Opened<E>, StartError> {
+    let fail = |doing: &str, error: &dyn std::fmt::Display| StartError::Share {
+        share: share.name.clone(),
+        reason: format!("{doing}: {error}"),
+    };
+    let root = share.path.display();
+    let vfs =
+        env.open_root(&share.path).map_err(|error| fail(&format!("cannot open {root}"), &error))?;
+    let state = node.state.join(share.name.as_str());
+    let archive_path = state.join("archive");
+    let in_state = |error: &io::Error| fail(&format!("cannot use {}", state.display()), error);
+    env.create_state_dir(&archive_path).map_err(|error| in_state(&error))?;
+    let archive = env.open_root(&archive_path).map_err(|error| in_state(&error))?;
+    let index_path = state.join("index.redb");
+    let storage = env.open_storage(&index_path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => fail(
+            &format!("{} is in use", index_path.display()),
+            &"another chainsync runs with this state directory: stop it first",
+        ),
+        _ => fail(&format!("cannot open {}", index_path.display()), &error),
+    })?;
+    let index = Index::open(storage, &index_path)
+        .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
+    let device = prepare_root(env, &vfs, &index, &share.path)
+        .map_err(|error| fail(&format!("{root}"), &error))?;
+    let exclude = gitignore(share).map_err(|error| fail("exclude", &error))?;
+    let hints = Arc::new(HintQueue::default());
+    let watch = env
+        .watch(&share.path, hints.sink(env.clone()))
+        .map_err(|error| fail(&format!("cannot watch {root}"), &error))?;
+    Ok(Opened { vfs, device, archive: Archive::new(archive), index, watch, hints, exclude })
+}
+
+fn gitignore(share: &ShareConfig) -> Result<Gitignore, ignore::Error> {
+    let mut builder = GitignoreBuilder::new("");
+    for pattern in &share.exclude {
+        builder.add_line(None, pattern)?;
+    }
+    builder.build()
+}
+
+/// Why a root is refused.
+#[derive(Debug, thiserror::Error)]
+enum RootError {
+    #[error(
+        "the directory is not the one that was replicated: its marker {OWN_DIR}/marker is missing or another one. Is the file system mounted? If the directory was replaced on purpose, remove the index in the state directory to import it afresh"
+    )]
+    NotMarked,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("index")]
+    Index(#[from] crate::index::IndexError),
+}
+
+/// Makes chainsync's corner of the tree, and makes sure that it is the tree the index is about: an
+/// unmounted root must never look like a deletion of everything. Returns its device.
+fn prepare_root<E: Env>(
+    env: &E,
+    vfs: &E::Vfs,
+    index: &Index,
+    path: &Path,
+) -> Result<u64, RootError> {
+    let root = vfs.open_dir(None)?;
+    let device = vfs.stat_dir(&root)?.device;
+    let state = index.state();
+    let own = match vfs.open_dir(Some(&own_path(OWN_DIR))) {
+        Ok(own) => own,
+        Err(error) if is_absent(&error) && state.root_mark.is_none() => {
+            vfs.make_dir(&root, OWN_DIR.as_bytes(), 0o700)?;
+            vfs.open_dir(Some(&own_path(OWN_DIR)))?
+        }
+        Err(error) if is_absent(&error) => return Err(RootError::NotMarked),
+        Err(error) => return Err(error.into()),
+    };
+    match (read_mark(vfs, &own)?, state.root_mark) {
+        (Some(found), Some(expected)) if found == expected => {}
+        (_, Some(_)) => return Err(RootError::NotMarked),
+        (found, None) => {
+            let mark = found.unwrap_or_else(|| env.random_u64());
+            if found.is_none() {
+                write_mark(vfs, &own, mark)?;
+            }
+            let mut writer = index.begin()?;
+            writer.state.root_mark = Some(mark);
+            writer.commit(env.random_u64(), true)?;
+        }
+    }
+    for name in [STAGING, COOKIES] {
+        match vfs.make_dir(&own, own_path(name).name(), 0o700) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+    }
+    vfs.sync_dir(&own)?;
+    vfs.sync_dir(&root)?;
+    tracing::debug!(root = %path.display(), "root prepared");
+    Ok(device)
+}
+
+fn read_mark<V: Vfs>(vfs: &V, own: &V::Dir) -> io::Result<Option<u64>> {
+    let file = match vfs.open_file(own, MARKER) {
+        Ok(file) => file,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = read_all(vfs, &file, MARK_BYTES)?;
+    let mark =
+        std::str::from_utf8(&text).ok().and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    Ok(mark)
+}
+
+/// Sixteen hexadecimal digits.
+const MARK_BYTES: u64 = 16;
+
+fn write_mark<V: Vfs>(vfs: &V, own: &V::Dir, mark: u64) -> io::Result<()> {
+    let incoming: &[u8] = b"marker.new";
+    match vfs.unlink(own, incoming) {
+        Err(error) if !is_absent(&error) => return Err(error),
+        _ => {}
+    }
+    let file = vfs.create_file(own, incoming)?;
+    vfs.write_at(&file, format!("{mark:016x}").as_bytes(), 0)?;
+    vfs.sync_data(&file)?;
+    vfs.rename(own, incoming, own, MARKER, RenameMode::Replace)?;
+    vfs.sync_dir(own)
+}
+
+impl<E: Env> Share<E> {
+    /// Judges every intent that the last run left, and everything that lies in staging. The caller
+    /// holds the gate.
+    pub fn recover(&self) -> Result<(), ShareError> {
+        let reader = self.index.read()?;
+        let intents = reader.intents()?;
+        let held: Vec<String> = reader.held()?.into_iter().map(|(name, _)| name).collect();
+        let mut dirs = Dirs::new(&self.vfs);
+        let mut writer = self.index.begin()?;
+        let mut after = Aftermath::default();
+        for (path, intent) in &intents {
+            let Some(record) = writer.record(path)? else { continue };
+            let desired = self.desired(&reader, path, &record)?;
+            match self.find_done(&mut dirs, path, &record, &desired)? {
+                None => {
+                    self.env.probe(Point::IntentFoundUndone);
+                    after.publish.push(path.clone());
+                    if !self.holds_new(&mut dirs, intent)? {
+                        // It happened, and the name was changed again since: what is in staging
+                        // came out, and must not go back in as if it were new.
+                        let was = record.published();
+                        let unstaged = Intent { staged: None, ..intent.clone() };
+                        writer.put_intent(path, &unstaged)?;
+                        self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                    }
+                }
+                Some(identity) => {
+                    self.env.probe(Point::IntentFoundDone);
+                    let was = record.published();
+                    let mut record = record;
+                    record.publish(Published {
+                        kind: desired,
+                        version: intent.version.clone(),
+                        identity,
+                    });
+                    writer.put_record(path, &record)?;
+                    writer.remove_intent(path)?;
+                    self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                }
+            }
+        }
+        let removed = self.sweep_staging(&mut dirs, &intents, &held, &after)?;
+        writer.commit(self.env.random_u64(), self.durable())?;
+        if !intents.is_empty() || removed > 0 {
+            tracing::info!(intents = intents.len(), removed, "recovered after an unclean stop");
+        }
+        self.finish(after)
+    }
+
+    /// Whether the disk already shows what an intent wants and the record does not say so yet.
+    fn find_done(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        path: &RelPath,
+        record: &Record,
+        desired: &Kind,
+    ) -> Result<Option<Option<Identity>>, ShareError> {
+        let stat = dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
+        if !desired.is_live() {
+            let was_live = record.is_live_on_disk();
+            return Ok((stat.is_none() && was_live).then_some(None));
+        }
+        if stat.is_none() {
+            return Ok(None);
+        }
+        let looked = self.env.wall_ns();
+        let parent = dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
+        let found = shows(&self.vfs, &parent, path.name(), desired, looked)
+            .map_err(ShareError::disk("reading a path"))?;
+        Ok(found.map(Some))
+    }
+
+    /// Whether what an intent has in staging is what it wants to publish, or nothing.
+    fn holds_new(&self, dirs: &mut Dirs<'_, E::Vfs>, intent: &Intent) -> Result<bool, ShareError> {
+        let Some(name) = &intent.staged else { return Ok(true) };
+        let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        match self.vfs.stat(&staging, name.as_bytes()) {
+            Err(error) if is_absent(&error) => return Ok(true),
+            Err(error) => return Err(ShareError::disk("looking into staging")(error)),
+            Ok(_) => {}
+        }
+        let looked = self.env.wall_ns();
+        let found = shows(&self.vfs, &staging, name.as_bytes(), &intent.kind, looked);
+        Ok(found.map_err(ShareError::disk("reading staging"))?.is_some())
+    }
+
+    /// The effect happened; what it displaced may still be in staging. If it is neither the old nor
+    /// the new content, somebody's edit was displaced and is a change to the old (PROTOCOL A6).
+    fn judge_leftover(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        writer: &mut crate::index::Writer,
+        path: &RelPath,
+        intent: &Intent,
+        was: Option<Published>,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let Some(name) = &intent.staged else { return Ok(()) };
+        let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        let read = read_file(&self.vfs, &staging, name.as_bytes());
+        let (bytes, stat) = match read {
+            Ok(Reading::Content { bytes, stat, .. }) => (bytes, stat),
+            Ok(_) => return Ok(()),
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(_) => {
+                // A symlink or directory: nothing in it can have been edited.
+                return Ok(());
+            }
+        };
+        let hash = ContentHash::of(&bytes);
+        let content = (stat.size > 0).then_some((hash, stat.size));
+        let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
+        let old = was.as_ref().is_some_and(|was| is(&was.kind));
+        let concurrent = was.as_ref().is_some_and(|was| was.version.concurrent(&intent.version));
+        if is(&intent.kind) || (old && !concurrent) {
+            after.garbage.push(name.clone());
+        } else if old {
+            self.to_archive(&hash, &bytes)?;
+            after.garbage.push(name.clone());
+        } else if let Some(was) = was {
+            self.env.probe(Point::IntentFoundOvertaken);
+            let kind = file_kind(&stat, hash, has_owner(&was.kind));
+            let made = Made::At(chainsync_core::decide::made_ms(&stat, self.now_ms()));
+            let place = Place::Staged { name: name.clone(), base: was };
+            let change = Change { path: path.clone(), kind, made, content: Some(bytes), place };
+            self.record_change(writer, change, self.author(), after)?;
+        }
+        Ok(())
+    }
+
+    /// Removes from staging what no intent refers to: contents whose batch was never recorded.
+    fn sweep_staging(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        intents: &[(RelPath, Intent)],
+        held: &[String],
+        after: &Aftermath,
+    ) -> Result<usize, ShareError> {
+        let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        let listed = self.vfs.list(&staging).map_err(ShareError::disk("listing staging"))?;
+        let mut used: std::collections::BTreeSet<&[u8]> = intents
+            .iter()
+            .filter_map(|(_, intent)| intent.staged.as_deref())
+            .map(str::as_bytes)
+            .collect();
+        used.extend(held.iter().map(String::as_bytes));
+        used.extend(after.garbage.iter().map(String::as_bytes));
+        let mut removed = 0;
+        for entry in listed {
+            if used.contains(entry.name.as_slice()) {
+                continue;
+            }
+            match self.vfs.unlink(&staging, &entry.name) {
+                Ok(()) => removed += 1,
+                Err(error) if is_absent(&error) => {}
+                Err(_) => {
+                    let removal = self.vfs.remove_dir(&staging, &entry.name);
+                    removal.map_err(ShareError::disk("emptying staging"))?;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

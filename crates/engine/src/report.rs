@@ -1,0 +1,144 @@
+//! `status`: what a share looks like from here.
+
+use chainsync_env::{Env, Watch};
+
+use crate::flush::behind;
+use crate::share::Share;
+use crate::status::{
+    Counters, LinkStatus, MemberState, MemberStatus, Problem, ShareStatus, UpstreamStatus,
+};
+
+/// Problems listed; beyond that, the last line says how many more there are.
+const PROBLEMS_SHOWN_MAX: usize = 1000;
+
+impl<E: Env> Share<E> {
+    pub fn status(&self) -> ShareStatus {
+        let view = self.board.view();
+        let states = self.board.update_states(self.now_ms());
+        let state = self.index.state();
+        let known = state.knowledge.to_vector();
+        let applied = self.index.applied();
+        let unread = self.hints.hints().len() as u64;
+        let members: Vec<MemberStatus> = self
+            .config
+            .ring
+            .nodes()
+            .iter()
+            .map(|node| {
+                let row = view.rows.get(node);
+                let (member, since_ms) =
+                    states.get(node).copied().unwrap_or((MemberState::Unknown, 0));
+                MemberStatus {
+                    node: node.to_string(),
+                    state: member,
+                    since_ms,
+                    behind: match row {
+                        _ if *node == self.me => 0,
+                        Some(row) => behind(row, &known),
+                        None => known.iter().map(|(_, counter)| counter).sum(),
+                    },
+                    pending: row.map_or(0, |row| row.pending),
+                    problems: row.map_or(0, |row| row.problems),
+                    halted: row.and_then(|row| row.halted.clone()),
+                }
+            })
+            .collect();
+        let mut waiting_for = self.waits(&view, &members);
+        if !applied.includes(&known) {
+            waiting_for.push(format!(
+                "{}: {} paths not on disk yet",
+                self.me,
+                self.index.pending()
+            ));
+        }
+        let first = self.config.ring.successors(&self.me).next();
+        ShareStatus {
+            share: self.config.name.to_string(),
+            path: self.config.path.display().to_string(),
+            ring: self.config.ring.nodes().iter().map(ToString::to_string).collect(),
+            halted: view.halted.clone(),
+            converged: waiting_for.is_empty(),
+            waiting_for,
+            sequence: state.head,
+            entries: state.entries,
+            watches: self.watch.len() as u64,
+            unread,
+            sweeping: view.sweeping,
+            pending: self.index.pending() as u64,
+            problems: shown(view.problems, view.waiting),
+            conflicts: state.conflicts,
+            link: view.link.as_ref().map(|link| LinkStatus {
+                to: link.to.to_string(),
+                bypass: first != Some(&link.to),
+                behind: state.head.saturating_sub(link.position),
+                in_flight: link.in_flight,
+            }),
+            upstream: view
+                .upstream
+                .iter()
+                .map(|(node, upstream)| UpstreamStatus {
+                    from: node.to_string(),
+                    since_ms: upstream.since_ms,
+                })
+                .collect(),
+            members,
+            counters: Counters { ..view.counters },
+        }
+    }
+
+    /// What keeps the ring from being converged, as far as it can be seen from here (PROTOCOL C1).
+    fn waits(&self, view: &crate::board::View, members: &[MemberStatus]) -> Vec<String> {
+        let mut waits = Vec::new();
+        if let Some(reason) = &view.halted {
+            waits.push(format!("{} is halted: {reason}", self.me));
+        }
+        if !*self.ready.borrow() {
+            waits.push(format!("{}: the first look at the tree is not complete", self.me));
+        }
+        if view.sweeping || self.is_looking() || !self.hints.hints().is_empty() {
+            waits.push(format!("{}: changes not looked at yet", self.me));
+        }
+        if view.passing {
+            waits.push(format!("{}: a pass is under way", self.me));
+        }
+        if !view.problems.is_empty() {
+            waits.push(format!("{}: {} problems", self.me, view.problems.len()));
+        }
+        let knowledge = self.index.state().knowledge;
+        for (node, member) in self.config.ring.nodes().iter().zip(members) {
+            if *node == self.me {
+                continue;
+            }
+            let Some(row) = view.rows.get(node) else {
+                waits.push(format!("{node}: nothing heard of it yet"));
+                continue;
+            };
+            if member.state != MemberState::Reachable {
+                waits.push(format!("{node}: unreachable"));
+            } else if let Some(reason) = &row.halted {
+                waits.push(format!("{node} is halted: {reason}"));
+            } else if row.knowledge != knowledge || !row.applied.includes(&knowledge.to_vector()) {
+                waits.push(format!("{node}: {} changes behind", member.behind));
+            } else if row.unread || row.passing {
+                waits.push(format!("{node}: changes under way"));
+            } else if row.problems > 0 {
+                waits.push(format!("{node}: {} problems", row.problems));
+            }
+        }
+        waits
+    }
+}
+
+fn shown(mut problems: Vec<Problem>, waiting: Vec<Problem>) -> Vec<Problem> {
+    problems.extend(waiting);
+    if problems.len() > PROBLEMS_SHOWN_MAX {
+        let more = problems.len() - PROBLEMS_SHOWN_MAX;
+        problems.truncate(PROBLEMS_SHOWN_MAX);
+        problems.push(Problem {
+            path: String::new(),
+            reason: format!("and {more} more"),
+            since_ms: 0,
+        });
+    }
+    problems
+}

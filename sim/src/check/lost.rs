@@ -1,0 +1,64 @@
+//! S3: no lost update. An upload that somebody finished and that no writer who had it replaced is
+//! current on all nodes, or in an archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chainsync_core::ContentHash;
+
+use super::{Machines, SHARE, STATE};
+use crate::failure::Failure;
+use crate::fs::{Leaf, Tree};
+use crate::shared::{Shared, lock};
+
+/// How many uploads are lost, and the first of them.
+pub(crate) fn lost(
+    shared: &Shared,
+    machines: &Machines,
+    now_ns: u64,
+    allowed: u64,
+) -> Result<u64, Failure> {
+    let current: Vec<BTreeMap<Vec<u8>, ContentHash>> = machines
+        .iter()
+        .map(|machine| hashes(lock(&machine.disk).tree(SHARE.as_bytes()).unwrap_or_default()))
+        .collect();
+    let mut archived = BTreeSet::new();
+    for machine in machines {
+        let archive = format!("{STATE}/archive");
+        let archive = lock(&machine.disk).tree(archive.as_bytes()).unwrap_or_default();
+        archived.extend(hashes(archive).into_values());
+    }
+    let oracle = lock(&shared.oracle);
+    let is_lost = |upload: &&crate::oracle::Upload| {
+        let everywhere = current.iter().all(|tree| tree.get(&upload.path) == Some(&upload.hash));
+        !everywhere && !archived.contains(&upload.hash)
+    };
+    let mut lost = oracle.standing().filter(is_lost);
+    let Some(first) = lost.next() else { return Ok(0) };
+    let count = 1 + lost.count() as u64;
+    if count <= allowed {
+        return Ok(count);
+    }
+    let finished = first.finished_ns.unwrap_or(now_ns);
+    let holders: Vec<&str> = machines
+        .iter()
+        .zip(&current)
+        .filter(|(_, tree)| tree.get(&first.path) == Some(&first.hash))
+        .map(|(machine, _)| machine.name.as_str())
+        .collect();
+    let holders = if holders.is_empty() { "nobody".to_owned() } else { holders.join(", ") };
+    let sentence = format!(
+        "{count} finished uploads are lost ({allowed} allowed); of the first one, finished on {}, \
+         {holders} has the content, and no archive",
+        machines[first.node].name
+    );
+    Err(Failure::new("S3", finished, sentence).on(&machines[first.node].name).at_path(&first.path))
+}
+
+fn hashes(tree: Tree) -> BTreeMap<Vec<u8>, ContentHash> {
+    tree.into_iter()
+        .filter_map(|(path, leaf)| match leaf {
+            Leaf::File { content, .. } => Some((path, ContentHash::of(&content))),
+            Leaf::Dir { .. } | Leaf::Symlink { .. } => None,
+        })
+        .collect()
+}

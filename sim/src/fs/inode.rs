@@ -1,0 +1,101 @@
+//! Inodes: contents, metadata, and what of both would survive a power loss.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chainsync_core::FileType;
+
+/// The place of an inode in the disk's table. Not its number: a number is free for the next file as
+/// soon as its inode has no name and no handle, a slot only when nothing durable needs it either.
+pub(crate) type Slot = usize;
+pub(crate) type Name = Arc<[u8]>;
+/// Copy-on-write: a durable image costs a reference, not a copy.
+pub(crate) type Content = Arc<Vec<u8>>;
+
+#[derive(Debug)]
+pub(crate) struct Inode {
+    pub number: u64,
+    pub body: Body,
+    pub meta: Meta,
+    /// Names that lead here.
+    pub links: u32,
+    /// Open handles; of these, the ones that may write.
+    pub open: u32,
+    pub writers: u32,
+    /// Durable names, and pending ones that may become durable.
+    pub held: u32,
+    /// Under which name events about an open file are reported.
+    pub home: Option<(Slot, Name)>,
+    /// What a power loss leaves.
+    pub durable: Durable,
+    /// Whether `durable` lags behind.
+    pub dirty: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    File(Content),
+    Dir(Dir),
+    Symlink(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime_ns: i128,
+    pub ctime_ns: i128,
+}
+
+#[derive(Debug)]
+pub(crate) struct Durable {
+    pub meta: Meta,
+    pub content: Content,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Dir {
+    pub names: BTreeMap<Name, Slot>,
+    pub subdirs: u32,
+    pub durable: BTreeMap<Name, Slot>,
+    pub pending: Vec<Pending>,
+}
+
+/// A change of a directory that is not durable yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub name: Name,
+    pub to: Option<Slot>,
+    /// The other half of a rename between directories: both become durable or neither, as on every
+    /// journaled file system.
+    pub twin: Option<Twin>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Twin {
+    pub dir: Slot,
+    pub token: u64,
+}
+
+impl Inode {
+    pub fn file_type(&self) -> FileType {
+        match self.body {
+            Body::File(_) => FileType::File,
+            Body::Dir(_) => FileType::Dir,
+            Body::Symlink(_) => FileType::Symlink,
+        }
+    }
+
+    pub fn is_dir(&self) -> bool {
+        matches!(self.body, Body::Dir(_))
+    }
+
+    pub fn size(&self) -> u64 {
+        match &self.body {
+            Body::File(content) => content.len() as u64,
+            Body::Symlink(target) => target.len() as u64,
+            Body::Dir(_) => 4096,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The simulated file system: one per machine, used by the daemon through [`SimFs`] and by the web
+//! application through the same calls on [`Disk`].
+//!
+//! Inodes, not paths: an unlinked file stays readable, a renamed directory keeps its children, a
+//! number is used again. Errors carry the errno of Linux. It deliberately knows no permissions (the
+//! daemon runs as root), one mount only, no special files.
+
+mod calls;
+mod disk;
+mod durability;
+mod errno;
+mod inode;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod view;
+mod writer;
+
+pub use disk::{Actor, Disk, DiskOptions, SharedDisk};
+pub use durability::Loss;
+pub(crate) use inode::{Body, Content, Slot};
+pub use storage::{Saved, SharedStorages, SimStorage, Storages};
+pub use view::{SimDir, SimFile, SimFs};
+pub use writer::{Leaf, Tree};

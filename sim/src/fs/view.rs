@@ -1,0 +1,250 @@
+//! What the engine gets: a view of the disk from an open root, as `chainsync_env::Vfs`.
+
+use std::io;
+
+use chainsync_core::{RelPath, Stat};
+use chainsync_env::{DirEntry, RenameMode, Space, Vfs};
+
+use super::disk::{Actor, Disk, SharedDisk, listing_order};
+use super::errno::{EINVAL, EIO, EISDIR, ELOOP, fail};
+use super::inode::{Body, Slot};
+use crate::shared::lock;
+
+/// A file system below an open root, for one life of the daemon.
+#[derive(Clone)]
+pub struct SimFs {
+    disk: SharedDisk,
+    root: std::sync::Arc<Handle>,
+    process: u64,
+}
+
+/// An open directory.
+pub struct SimDir(Handle);
+
+/// An open file.
+pub struct SimFile(Handle);
+
+struct Handle {
+    disk: SharedDisk,
+    slot: Slot,
+    writable: bool,
+    boot: u64,
+}
+
+impl SimFs {
+    /// Opens the directory at an absolute path. Errors as `open(2)` with `O_DIRECTORY`.
+    pub fn open(disk: &SharedDisk, path: &[u8], process: u64) -> io::Result<Self> {
+        let root = {
+            let mut locked = lock(disk);
+            locked.enter(process)?;
+            let slot = locked.resolve(path)?;
+            Handle::open(disk, &mut locked, slot, false)
+        };
+        Ok(Self { disk: SharedDisk::clone(disk), root: std::sync::Arc::new(root), process })
+    }
+
+    fn call<R>(&self, call: impl FnOnce(&mut Disk) -> io::Result<R>) -> io::Result<R> {
+        let mut disk = lock(&self.disk);
+        disk.enter(self.process)?;
+        call(&mut disk)
+    }
+}
+
+impl Handle {
+    /// The lock is held by the caller.
+    fn open(shared: &SharedDisk, disk: &mut Disk, slot: Slot, writable: bool) -> Self {
+        disk.open(slot, writable);
+        Self { disk: SharedDisk::clone(shared), slot, writable, boot: disk.boot }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut disk = lock(&self.disk);
+        // A handle from before a power loss closes nothing: its inode may be gone.
+        if disk.boot == self.boot {
+            disk.close(self.slot, self.writable);
+        }
+    }
+}
+
+impl Vfs for SimFs {
+    type Dir = SimDir;
+    type File = SimFile;
+
+    fn open_dir(&self, path: Option<&RelPath>) -> io::Result<SimDir> {
+        self.call(|disk| {
+            let slot = match path {
+                None => self.root.slot,
+                Some(path) => disk.walk(self.root.slot, path.components())?,
+            };
+            Ok(SimDir(Handle::open(&self.disk, disk, slot, false)))
+        })
+    }
+
+    fn list(&self, dir: &SimDir) -> io::Result<Vec<DirEntry>> {
+        self.call(|disk| {
+            let names = disk.dir(dir.0.slot)?.names.keys().cloned();
+            let names = listing_order(disk.listing_salt ^ dir.0.slot as u64, names);
+            Ok(names.into_iter().map(|name| DirEntry { name: name.to_vec() }).collect())
+        })
+    }
+
+    fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
+        self.call(|disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(slot)))
+    }
+
+    fn stat_dir(&self, dir: &SimDir) -> io::Result<Stat> {
+        self.call(|disk| Ok(disk.stat(dir.0.slot)))
+    }
+
+    fn stat_file(&self, file: &SimFile) -> io::Result<Stat> {
+        self.call(|disk| Ok(disk.stat(file.0.slot)))
+    }
+
+    fn open_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        self.call(|disk| {
+            let slot = disk.lookup(dir.0.slot, name)?;
+            match disk.inode(slot).body {
+                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, false))),
+                Body::Dir(_) => fail(EISDIR),
+                Body::Symlink(_) => fail(ELOOP),
+            }
+        })
+    }
+
+    fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.call(|disk| {
+            let Body::File(content) = &disk.inode(file.0.slot).body else { return fail(EINVAL) };
+            let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
+            let rest = rest.unwrap_or_default();
+            let length = rest.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&rest[..length]);
+            Ok(length)
+        })
+    }
+
+    fn has_writer(&self, file: &SimFile) -> io::Result<Option<bool>> {
+        self.call(|disk| Ok(Some(disk.inode(file.0.slot).writers > 0)))
+    }
+
+    fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        self.call(|disk| {
+            let slot = disk.create(Actor::Daemon, dir.0.slot, name, 0o600)?;
+            Ok(SimFile(Handle::open(&self.disk, disk, slot, true)))
+        })
+    }
+
+    fn write_at(&self, file: &SimFile, data: &[u8], offset: u64) -> io::Result<()> {
+        self.call(|disk| match file.0.writable {
+            true => disk.write(Actor::Daemon, file.0.slot, data, offset),
+            false => fail(libc::EBADF),
+        })
+    }
+
+    fn set_file_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
+        self.set(file.0.slot, "chmod", move |meta| meta.mode = mode & 0o7777)
+    }
+
+    fn set_file_mtime(&self, file: &SimFile, mtime_ns: i128) -> io::Result<()> {
+        self.set(file.0.slot, "utimens", move |meta| meta.mtime_ns = mtime_ns)
+    }
+
+    fn set_file_owner(&self, file: &SimFile, uid: u32, gid: u32) -> io::Result<()> {
+        self.set(file.0.slot, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
+    }
+
+    fn set_dir_mode(&self, dir: &SimDir, mode: u32) -> io::Result<()> {
+        self.set(dir.0.slot, "chmod", move |meta| meta.mode = mode & 0o7777)
+    }
+
+    fn set_dir_owner(&self, dir: &SimDir, uid: u32, gid: u32) -> io::Result<()> {
+        self.set(dir.0.slot, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
+    }
+
+    fn make_dir(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<()> {
+        self.call(|disk| disk.make_dir(Actor::Daemon, dir.0.slot, name, mode & 0o7777).map(drop))
+    }
+
+    fn make_symlink(&self, dir: &SimDir, name: &[u8], target: &[u8]) -> io::Result<()> {
+        self.call(|disk| disk.make_symlink(Actor::Daemon, dir.0.slot, name, target))
+    }
+
+    fn read_link(&self, dir: &SimDir, name: &[u8]) -> io::Result<Vec<u8>> {
+        self.call(|disk| {
+            let slot = disk.lookup(dir.0.slot, name)?;
+            match &disk.inode(slot).body {
+                Body::Symlink(target) => Ok(target.clone()),
+                _ => fail(EINVAL),
+            }
+        })
+    }
+
+    fn rename(
+        &self,
+        from: &SimDir,
+        from_name: &[u8],
+        to: &SimDir,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> io::Result<()> {
+        let (from, to) = ((from.0.slot, from_name), (to.0.slot, to_name));
+        self.call(|disk| disk.rename(Actor::Daemon, from, to, mode))
+    }
+
+    fn unlink(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
+        self.call(|disk| disk.unlink(Actor::Daemon, dir.0.slot, name))
+    }
+
+    fn remove_dir(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
+        self.call(|disk| disk.remove_dir(Actor::Daemon, dir.0.slot, name))
+    }
+
+    fn sync_data(&self, file: &SimFile) -> io::Result<()> {
+        self.call(|disk| {
+            disk.sync_data(file.0.slot);
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&self, dir: &SimDir) -> io::Result<()> {
+        self.call(|disk| disk.sync_dir(dir.0.slot))
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.call(|disk| {
+            disk.sync_all();
+            Ok(())
+        })
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.call(|disk| {
+            let total_bytes = disk.options.capacity_bytes;
+            Ok(Space { free_bytes: total_bytes.saturating_sub(disk.used_bytes), total_bytes })
+        })
+    }
+
+    fn ctime_tick_ns(&self) -> i128 {
+        lock(&self.disk).options.ctime_tick_ns
+    }
+}
+
+impl SimFs {
+    fn set(
+        &self,
+        slot: Slot,
+        call: &str,
+        change: impl FnOnce(&mut super::inode::Meta),
+    ) -> io::Result<()> {
+        self.call(|disk| {
+            disk.set_meta(Actor::Daemon, slot, call, change);
+            Ok(())
+        })
+    }
+
+    /// Whether this view belongs to the daemon that runs now.
+    pub fn is_current(&self) -> io::Result<()> {
+        if lock(&self.disk).is_current(self.process) { Ok(()) } else { fail(EIO) }
+    }
+}

@@ -1,0 +1,21 @@
+//! The deterministic world in which the production engine runs: simulated disks, watchers, network
+//! and web application, driven through scenarios with faults, judged by checkers that never ask a
+//! daemon.
+//!
+//! One run is one thread and one seed; the same seed gives the same trace hash. Nothing is global.
+
+pub mod check;
+pub mod env;
+pub mod failure;
+pub mod fs;
+pub mod machine;
+pub mod net;
+pub mod oracle;
+pub mod rng;
+pub mod run;
+pub mod scenario;
+pub mod shared;
+pub mod trace;
+pub mod watch;
+pub mod workload;
+pub mod world;

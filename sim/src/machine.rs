@@ -1,0 +1,196 @@
+//! One machine: its disk, its index files, its network card, and the daemon that lives on it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chainsync_engine::{Handle, Node, NodeConfig, Status};
+
+use crate::env::SimEnv;
+use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
+use crate::net::SimNet;
+use crate::rng::Stream;
+use crate::shared::{Shared, lock};
+
+/// How often a node is asked for its status while somebody waits for it.
+const STATUS_EVERY: Duration = Duration::from_millis(20);
+
+pub struct Machine {
+    pub name: String,
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub disk: SharedDisk,
+    pub storages: SharedStorages,
+    pub net: SimNet,
+    pub random: Mutex<Stream>,
+    pub(crate) latency: Mutex<Latency>,
+    pub config: NodeConfig,
+    life: Mutex<Life>,
+    /// Whether the status is wanted.
+    pub ask: AtomicBool,
+}
+
+pub(crate) struct Latency {
+    pub rng: Stream,
+    pub carried_ns: u64,
+}
+
+/// The state of the daemon on it.
+#[derive(Default)]
+struct Life {
+    /// Whether there is power and the daemon is meant to run.
+    wanted: bool,
+    running: bool,
+    handle: Option<Handle>,
+    status: Option<(u64, Status)>,
+    saved: Option<Saved>,
+    /// Lives so far; more than one, and the counters have begun anew.
+    starts: u64,
+}
+
+impl Machine {
+    pub fn new(
+        shared: &Arc<Shared>,
+        index: usize,
+        config: NodeConfig,
+        options: DiskOptions,
+        bits_per_second: Option<u64>,
+    ) -> Arc<Self> {
+        let name = config.node.to_string();
+        let known: BTreeSet<String> = config.nodes.keys().map(ToString::to_string).collect();
+        let random = Stream::new(shared.seed, "random", &name);
+        let latency = Latency { rng: Stream::new(shared.seed, "latency", &name), carried_ns: 0 };
+        Arc::new(Self {
+            index,
+            shared: Arc::clone(shared),
+            disk: Disk::new(Arc::clone(shared), &name, index, options).shared(),
+            storages: SharedStorages::default(),
+            net: SimNet::new(shared, &name, known, bits_per_second),
+            random: Mutex::new(random),
+            latency: Mutex::new(latency),
+            config,
+            life: Mutex::default(),
+            ask: AtomicBool::new(false),
+            name,
+        })
+    }
+
+    /// The daemon, from start to end: what turmoil runs on the host, once per start.
+    pub async fn live(self: Arc<Self>) -> turmoil::Result {
+        let process = {
+            let mut life = lock(&self.life);
+            if !life.wanted {
+                return Ok(());
+            }
+            life.starts += 1;
+            life.running = true;
+            lock(&self.disk).new_process()
+        };
+        self.shared.event(&self.name, "start", format_args!("{process}"));
+        let env = SimEnv::new(Arc::clone(&self), process);
+        let node = Node::start(env, self.config.clone()).await.map_err(|error| {
+            let reason = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            format!("{} does not start: {error}{}", self.name, reason.unwrap_or_default())
+        })?;
+        let handle = node.handle();
+        lock(&self.life).handle = Some(handle.clone());
+        tokio::select! {
+            biased;
+            () = node.run() => {}
+            () = self.report(&handle) => {}
+        }
+        let mut life = lock(&self.life);
+        (life.running, life.handle) = (false, None);
+        self.shared.event(&self.name, "end", format_args!("{process}"));
+        Ok(())
+    }
+
+    async fn report(&self, handle: &Handle) {
+        loop {
+            tokio::time::sleep(STATUS_EVERY).await;
+            if self.ask.load(Ordering::Relaxed)
+                && let Some(status) = handle.status(None).await
+            {
+                lock(&self.life).status = Some((self.shared.step_ns(), status));
+            }
+        }
+    }
+
+    // What the runner does to it.
+
+    pub fn want(&self) {
+        lock(&self.life).wanted = true;
+    }
+
+    /// kill -9: the disk stays as it is, memory is gone. Called before the tasks are dropped, so
+    /// that nothing they do while being dropped reaches the world.
+    pub fn crash(&self) {
+        self.die();
+        let mut disk = lock(&self.disk);
+        disk.new_process();
+        disk.kernel.power_loss();
+    }
+
+    /// The power goes: what was not synced is gone as well.
+    pub fn power_loss(&self) {
+        self.die();
+        lock(&self.storages).power_loss();
+        lock(&self.disk).power_loss(Loss::Strict);
+    }
+
+    fn die(&self) {
+        lock(&self.storages).crash();
+        let mut life = lock(&self.life);
+        (life.wanted, life.running, life.handle, life.status) = (false, false, None, None);
+    }
+
+    /// Asks the daemon to end in good order.
+    pub fn stop(&self) {
+        let handle = {
+            let mut life = lock(&self.life);
+            life.wanted = false;
+            life.handle.clone()
+        };
+        if let Some(handle) = handle {
+            handle.stop();
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        lock(&self.life).running
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.life).wanted
+    }
+
+    pub fn starts(&self) -> u64 {
+        lock(&self.life).starts
+    }
+
+    /// The last status and when it was given.
+    pub fn status(&self) -> Option<(u64, Status)> {
+        lock(&self.life).status.clone()
+    }
+
+    pub fn forget_status(&self) {
+        lock(&self.life).status = None;
+    }
+
+    pub fn save_index(&self) {
+        let saved = lock(&self.storages).save();
+        lock(&self.life).saved = Some(saved);
+    }
+
+    /// False if nothing was saved.
+    pub fn restore_index(&self) -> bool {
+        match &lock(&self.life).saved {
+            Some(saved) => {
+                lock(&self.storages).restore(saved);
+                true
+            }
+            None => false,
+        }
+    }
+}

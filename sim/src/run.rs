@@ -1,0 +1,253 @@
+//! One run: warm-up, events, heal, convergence, quiet, audit.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::check::{self, SHARE};
+use crate::failure::Failure;
+use crate::scenario::Scenario;
+use crate::shared::{Shared, lock};
+use crate::trace::Trace;
+use crate::world::World;
+
+/// Links are up long before this on an empty tree.
+const WARM_UP_MAX: Duration = Duration::from_secs(30);
+/// Without `converged-within`.
+const CONVERGED_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
+/// After convergence: time for the last acknowledgements and gossip, then silence.
+const SETTLE: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(3);
+/// How often convergence is looked at: comparing trees costs.
+const LOOK_EVERY: u32 = 20;
+
+/// What came of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub seed: u64,
+    pub failure: Option<Failure>,
+    pub virtual_ms: u64,
+    pub events: u64,
+    pub trace: String,
+    pub uploads: u64,
+    pub lost: u64,
+    /// From the last event until all trees were equal and all nodes said so.
+    pub converged_ms: Option<u64>,
+    /// Bytes written into connections, by directed pair of nodes.
+    pub link_bytes: BTreeMap<String, u64>,
+    /// How often the engine passed its rare places.
+    pub probes: BTreeMap<String, u64>,
+    pub calls: BTreeMap<String, u64>,
+}
+
+/// Runs a scenario once. `text` also gets the trace as text.
+pub fn run(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Outcome {
+    let shared = Shared::new(seed, Trace::new(text));
+    let mut report = Report::default();
+    let mut virtual_ms = 0;
+    let mut link_bytes = BTreeMap::new();
+    let mut calls = BTreeMap::new();
+    let failure = match World::new(scenario, std::sync::Arc::clone(&shared)) {
+        Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
+        Ok(mut world) => {
+            let failure = phases(scenario, &mut world, &mut report).err();
+            virtual_ms = world.elapsed().as_millis() as u64;
+            for machine in &world.machines {
+                for (peer, bytes) in machine.net.stats().sent {
+                    link_bytes.insert(format!("{} > {peer}", machine.name), bytes);
+                }
+                calls.insert(machine.name.clone(), lock(&machine.disk).calls);
+            }
+            failure
+        }
+    };
+    let (trace, trace_failure) = match shared.trace.finish() {
+        Ok(summary) => (summary, None),
+        Err(error) => {
+            let failure = Failure::new("trace", 0, format!("the trace was not written: {error}"));
+            (
+                crate::trace::Summary { events: shared.trace.events(), hash: "-".into() },
+                Some(failure),
+            )
+        }
+    };
+    let uploads = lock(&shared.oracle).uploads.len() as u64;
+    let probes = lock(&shared.coverage).clone();
+    Outcome {
+        seed,
+        failure: failure.or(trace_failure),
+        virtual_ms,
+        events: trace.events,
+        trace: trace.hash,
+        uploads,
+        lost: report.lost,
+        converged_ms: report.converged.map(|took| took.as_millis() as u64),
+        link_bytes,
+        probes,
+        calls,
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    lost: u64,
+    converged: Option<Duration>,
+}
+
+fn phases(scenario: &Scenario, world: &mut World, report: &mut Report) -> Result<(), Failure> {
+    warm_up(world)?;
+    let begin = world.elapsed();
+    world.shared.event("-", "phase", format_args!("events"));
+    for timed in &scenario.events {
+        while world.elapsed() < begin + timed.time {
+            world.step()?;
+        }
+        world.act(&timed.event);
+    }
+    while world.elapsed() < begin + scenario.ends() {
+        world.step()?;
+    }
+    world.heal();
+    let healed = world.elapsed();
+    let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
+    converge(world, healed + within)?;
+    report.converged = Some(world.elapsed() - healed);
+    silence(world)?;
+    audit(scenario, world, report)
+}
+
+fn warm_up(world: &mut World) -> Result<(), Failure> {
+    world.ask_for_status(true);
+    loop {
+        for _ in 0..LOOK_EVERY {
+            world.step()?;
+        }
+        let waiting = world.machines.iter().find(|machine| {
+            !machine.status().is_some_and(|(_, status)| {
+                status.shares.iter().all(|share| {
+                    let linked = share.link.as_ref().is_some_and(|link| !link.bypass);
+                    let alone = share.ring.len() == 1;
+                    !share.sweeping && (alone || (linked && !share.upstream.is_empty()))
+                })
+            })
+        });
+        match waiting {
+            None => break,
+            Some(machine) if world.elapsed() > WARM_UP_MAX => {
+                let sentence = format!(
+                    "after {WARM_UP_MAX:?} the links of an idle ring are not up; {}",
+                    says(machine)
+                );
+                return Err(Failure::new("warm-up", world.now_ns(), sentence).on(&machine.name));
+            }
+            Some(_) => {}
+        }
+    }
+    world.ask_for_status(false);
+    Ok(())
+}
+
+/// What a node says of itself, in short.
+fn says(machine: &crate::machine::Machine) -> String {
+    let Some((at_ns, status)) = machine.status() else {
+        return "it gives no status".to_owned();
+    };
+    let at = Duration::from_nanos(at_ns).as_secs_f64();
+    let shares: Vec<String> = status
+        .shares
+        .iter()
+        .map(|share| {
+            format!(
+                "converged {}, waiting for {:?}, link {:?}, upstream {}, unread {}, pending {}, \
+                 halted {:?}, problems {}",
+                share.converged,
+                share.waiting_for,
+                share.link,
+                share.upstream.len(),
+                share.unread,
+                share.pending,
+                share.halted,
+                share.problems.len(),
+            )
+        })
+        .collect();
+    format!("at {at:.3} s it said: {}", shares.join("; "))
+}
+
+fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
+    world.shared.event("-", "phase", format_args!("converge"));
+    world.ask_for_status(true);
+    loop {
+        for _ in 0..LOOK_EVERY {
+            world.step()?;
+        }
+        let unconverged = world.machines.iter().find(|machine| {
+            !machine
+                .status()
+                .is_some_and(|(_, status)| status.shares.iter().all(|share| share.converged))
+        });
+        let all_say_so = world.writers_are_done() && unconverged.is_none();
+        let late = world.elapsed() > deadline;
+        if all_say_so || late {
+            let equal = check::equal(&world.machines, world.now_ns());
+            match (equal, unconverged) {
+                (Ok(()), None) if all_say_so => return Ok(()),
+                (Ok(()), Some(machine)) if late => {
+                    let sentence =
+                        format!("all trees are equal, but not every node knows: {}", says(machine));
+                    let failure = Failure::new("L1", world.now_ns(), sentence);
+                    return Err(failure.on(&machine.name));
+                }
+                (Err(failure), Some(machine)) if late => {
+                    let node = &machine.name;
+                    let sentence = format!("{}; {node}: {}", failure.sentence, says(machine));
+                    return Err(Failure { sentence, ..failure });
+                }
+                (Err(failure), None) if late => {
+                    let sentence =
+                        format!("{}; and every node says it has converged", failure.sentence);
+                    return Err(Failure { sentence, ..failure });
+                }
+                _ => {}
+            }
+            if late {
+                let sentence = "the web application never finished";
+                return Err(Failure::new("world", world.now_ns(), sentence));
+            }
+        }
+    }
+}
+
+fn silence(world: &mut World) -> Result<(), Failure> {
+    world.shared.event("-", "phase", format_args!("quiet"));
+    let wait = |world: &mut World, span: Duration| {
+        let until = world.elapsed() + span;
+        while world.elapsed() < until {
+            world.step()?;
+        }
+        Ok(check::activity(&world.machines))
+    };
+    let before = wait(world, SETTLE)?;
+    let after = wait(world, QUIET)?;
+    check::quiet(&world.machines, &before, &after, world.now_ns())
+}
+
+fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), Failure> {
+    let now_ns = world.now_ns();
+    let (shared, machines) = (&world.shared, &world.machines[..]);
+    check::equal(machines, now_ns)?;
+    report.lost = check::lost(shared, machines, now_ns, scenario.expect.lost.unwrap_or(0))?;
+    check::echo(shared, machines, now_ns, world.healthy)?;
+    check::leftovers(machines, now_ns)?;
+    if let Some(expected) = scenario.expect.conflicts {
+        check::conflicts(machines, now_ns, expected)?;
+    }
+    if let Some(within) = scenario.expect.bypass_within {
+        check::bypassed(shared, machines, &world.deaths, within.0)?;
+    }
+    let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
+    shared.event("-", "audit", format_args!("{files} paths"));
+    Ok(())
+}

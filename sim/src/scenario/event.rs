@@ -1,0 +1,316 @@
+//! The events of a scenario: what the world does, named as in real life.
+//!
+//! All of them are parsed everywhere; a backend that cannot do one says so before it starts
+//! ([`Event::simulated`] is the simulation's answer).
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::units::{SignedSpan, Size, Span};
+
+/// A node's name, with its place in the file.
+pub type Name = Spanned<String>;
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StormEvent {
+    pub nodes: Vec<Name>,
+    /// On each node.
+    pub files: u64,
+    pub size: Size,
+    #[serde(default = "one")]
+    pub directories: u64,
+    pub over: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ChurnEvent {
+    pub nodes: Vec<Name>,
+    /// Names that are used over and over.
+    pub files: u64,
+    pub size: Size,
+    /// On each node.
+    pub operations: u64,
+    pub over: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WriteEvent {
+    pub node: Name,
+    pub path: Spanned<String>,
+    pub size: Size,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeleteEvent {
+    pub node: Name,
+    pub path: Spanned<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RenameEvent {
+    pub node: Name,
+    pub from: Spanned<String>,
+    pub to: Spanned<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeEvent {
+    pub node: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PartitionEvent {
+    /// Two groups of nodes.
+    pub between: (Vec<Name>, Vec<Name>),
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    #[default]
+    Both,
+    /// Only what the first group sends to the second is lost.
+    Forward,
+    /// Only what the second group sends to the first is lost.
+    Backward,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HoldEvent {
+    pub between: (Vec<Name>, Vec<Name>),
+}
+
+/// Ends all partitions and holds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealEvent {}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClockEvent {
+    pub node: Name,
+    pub skew: SignedSpan,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WatchLimitEvent {
+    pub node: Name,
+    /// Watches that may exist from now on.
+    pub watches: u64,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Storm(StormEvent),
+    Write(WriteEvent),
+    Overwrite(WriteEvent),
+    Delete(DeleteEvent),
+    Rename(RenameEvent),
+    Churn(ChurnEvent),
+    Crash(NodeEvent),
+    PowerLoss(NodeEvent),
+    Stop(NodeEvent),
+    Continue(NodeEvent),
+    Restart(NodeEvent),
+    Start(NodeEvent),
+    Partition(PartitionEvent),
+    Hold(HoldEvent),
+    Heal(HealEvent),
+    DiskFull(NodeEvent),
+    DiskFree(NodeEvent),
+    Clock(ClockEvent),
+    WatchOverflow(NodeEvent),
+    WatchLimit(WatchLimitEvent),
+    WipeIndex(NodeEvent),
+    SaveIndex(NodeEvent),
+    RestoreIndex(NodeEvent),
+    UnmountRoot(NodeEvent),
+    MountRoot(NodeEvent),
+    Reload(NodeEvent),
+}
+
+/// `[[at]]`: a time and exactly one event.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct At {
+    pub time: Span,
+    storm: Option<StormEvent>,
+    write: Option<WriteEvent>,
+    overwrite: Option<WriteEvent>,
+    delete: Option<DeleteEvent>,
+    rename: Option<RenameEvent>,
+    churn: Option<ChurnEvent>,
+    crash: Option<NodeEvent>,
+    power_loss: Option<NodeEvent>,
+    stop: Option<NodeEvent>,
+    r#continue: Option<NodeEvent>,
+    restart: Option<NodeEvent>,
+    start: Option<NodeEvent>,
+    partition: Option<PartitionEvent>,
+    hold: Option<HoldEvent>,
+    heal: Option<HealEvent>,
+    disk_full: Option<NodeEvent>,
+    disk_free: Option<NodeEvent>,
+    clock: Option<ClockEvent>,
+    watch_overflow: Option<NodeEvent>,
+    watch_limit: Option<WatchLimitEvent>,
+    wipe_index: Option<NodeEvent>,
+    save_index: Option<NodeEvent>,
+    restore_index: Option<NodeEvent>,
+    unmount_root: Option<NodeEvent>,
+    mount_root: Option<NodeEvent>,
+    reload: Option<NodeEvent>,
+}
+
+impl At {
+    /// The events of the table; it should hold one.
+    pub fn events(self) -> Vec<Event> {
+        [
+            self.storm.map(Event::Storm),
+            self.write.map(Event::Write),
+            self.overwrite.map(Event::Overwrite),
+            self.delete.map(Event::Delete),
+            self.rename.map(Event::Rename),
+            self.churn.map(Event::Churn),
+            self.crash.map(Event::Crash),
+            self.power_loss.map(Event::PowerLoss),
+            self.stop.map(Event::Stop),
+            self.r#continue.map(Event::Continue),
+            self.restart.map(Event::Restart),
+            self.start.map(Event::Start),
+            self.partition.map(Event::Partition),
+            self.hold.map(Event::Hold),
+            self.heal.map(Event::Heal),
+            self.disk_full.map(Event::DiskFull),
+            self.disk_free.map(Event::DiskFree),
+            self.clock.map(Event::Clock),
+            self.watch_overflow.map(Event::WatchOverflow),
+            self.watch_limit.map(Event::WatchLimit),
+            self.wipe_index.map(Event::WipeIndex),
+            self.save_index.map(Event::SaveIndex),
+            self.restore_index.map(Event::RestoreIndex),
+            self.unmount_root.map(Event::UnmountRoot),
+            self.mount_root.map(Event::MountRoot),
+            self.reload.map(Event::Reload),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl Event {
+    /// The key in the file.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Event::Storm(_) => "storm",
+            Event::Write(_) => "write",
+            Event::Overwrite(_) => "overwrite",
+            Event::Delete(_) => "delete",
+            Event::Rename(_) => "rename",
+            Event::Churn(_) => "churn",
+            Event::Crash(_) => "crash",
+            Event::PowerLoss(_) => "power-loss",
+            Event::Stop(_) => "stop",
+            Event::Continue(_) => "continue",
+            Event::Restart(_) => "restart",
+            Event::Start(_) => "start",
+            Event::Partition(_) => "partition",
+            Event::Hold(_) => "hold",
+            Event::Heal(_) => "heal",
+            Event::DiskFull(_) => "disk-full",
+            Event::DiskFree(_) => "disk-free",
+            Event::Clock(_) => "clock",
+            Event::WatchOverflow(_) => "watch-overflow",
+            Event::WatchLimit(_) => "watch-limit",
+            Event::WipeIndex(_) => "wipe-index",
+            Event::SaveIndex(_) => "save-index",
+            Event::RestoreIndex(_) => "restore-index",
+            Event::UnmountRoot(_) => "unmount-root",
+            Event::MountRoot(_) => "mount-root",
+            Event::Reload(_) => "reload",
+        }
+    }
+
+    /// Whether the simulation can do it as it is, or why not.
+    pub fn simulated(&self) -> Result<(), &'static str> {
+        match self {
+            // A stopped process keeps its sockets open and its kernel answers; turmoil can only end
+            // a host or cut its network, and neither is the same.
+            Event::Stop(_) | Event::Continue(_) => {
+                Err("turmoil cannot stop a process without ending it")
+            }
+            Event::UnmountRoot(_) | Event::MountRoot(_) => {
+                Err("the simulated disk has one mount only")
+            }
+            Event::Reload(_) => Err("the engine has no reload to call"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every node that it names.
+    pub fn nodes(&self) -> Vec<&Name> {
+        match self {
+            Event::Storm(event) => event.nodes.iter().collect(),
+            Event::Churn(event) => event.nodes.iter().collect(),
+            Event::Write(event) | Event::Overwrite(event) => vec![&event.node],
+            Event::Delete(event) => vec![&event.node],
+            Event::Rename(event) => vec![&event.node],
+            Event::Partition(PartitionEvent { between, .. })
+            | Event::Hold(HoldEvent { between }) => between.0.iter().chain(&between.1).collect(),
+            Event::Heal(_) => Vec::new(),
+            Event::Clock(event) => vec![&event.node],
+            Event::WatchLimit(event) => vec![&event.node],
+            Event::Crash(event)
+            | Event::PowerLoss(event)
+            | Event::Stop(event)
+            | Event::Continue(event)
+            | Event::Restart(event)
+            | Event::Start(event)
+            | Event::DiskFull(event)
+            | Event::DiskFree(event)
+            | Event::WatchOverflow(event)
+            | Event::WipeIndex(event)
+            | Event::SaveIndex(event)
+            | Event::RestoreIndex(event)
+            | Event::UnmountRoot(event)
+            | Event::MountRoot(event)
+            | Event::Reload(event) => vec![&event.node],
+        }
+    }
+
+    /// Every path that it names.
+    pub fn paths(&self) -> Vec<&Spanned<String>> {
+        match self {
+            Event::Write(event) | Event::Overwrite(event) => vec![&event.path],
+            Event::Delete(event) => vec![&event.path],
+            Event::Rename(event) => vec![&event.from, &event.to],
+            _ => Vec::new(),
+        }
+    }
+
+    /// How long it goes on.
+    pub fn lasts(&self) -> std::time::Duration {
+        match self {
+            Event::Storm(event) => event.over.0,
+            Event::Churn(event) => event.over.0,
+            _ => std::time::Duration::ZERO,
+        }
+    }
+}
+
+fn one() -> u64 {
+    1
+}

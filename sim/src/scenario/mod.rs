@@ -1,0 +1,284 @@
+//! The scenario file: nodes, workload, faults, expectations (DESIGN.md, section 7).
+//!
+//! Unknown keys are errors; every error has file, line and column. What is parsed here has been
+//! checked: names are known, paths are paths, every table holds one event.
+
+mod error;
+mod event;
+mod units;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chainsync_core::{NodeName, RelPath, Ring};
+use serde::Deserialize;
+use toml::Spanned;
+
+pub use error::ScenarioError;
+pub use event::{
+    ChurnEvent, ClockEvent, Direction, Event, HoldEvent, NodeEvent, PartitionEvent, StormEvent,
+    WatchLimitEvent, WriteEvent,
+};
+pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
+
+/// A checked scenario.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub file: PathBuf,
+    pub about: String,
+    pub on: Vec<Backend>,
+    /// In ring order.
+    pub nodes: Vec<NodeName>,
+    pub config: Config,
+    pub network: Network,
+    /// In order of time.
+    pub events: Vec<TimedEvent>,
+    pub expect: Expect,
+    source: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct TimedEvent {
+    pub time: Duration,
+    pub event: Event,
+    /// Its place in the file.
+    span: Range<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    Sim,
+    Live,
+    Vm,
+}
+
+/// Keys of the daemon's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub durability: Option<Durability>,
+    pub owner: Option<bool>,
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    pub heartbeat: Option<Span>,
+    pub dead_after: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    Batch,
+    None,
+}
+
+/// The simulated network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Network {
+    pub latency: Option<SpanRange>,
+    pub bandwidth: Option<Bandwidth>,
+}
+
+/// What has to come true.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Expect {
+    /// After a node dies, uploads made from then on reach all others.
+    pub bypass_within: Option<Span>,
+    /// After the last event, with everything healed.
+    pub converged_within: Option<Span>,
+    pub lost: Option<u64>,
+    pub conflicts: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    about: String,
+    on: Vec<Backend>,
+    nodes: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    config: Config,
+    #[serde(default)]
+    network: Network,
+    #[serde(default)]
+    at: Vec<Spanned<event::At>>,
+    #[serde(default)]
+    expect: Expect,
+}
+
+impl Scenario {
+    pub fn parse(file: impl Into<PathBuf>, source: &str) -> Result<Self, ScenarioError> {
+        let file = file.into();
+        let error = |span, message: String| ScenarioError::at(&file, source, span, message);
+        let raw: Raw = toml::from_str(source)
+            .map_err(|problem| error(problem.span().unwrap_or(0..0), problem.message().into()))?;
+        let mut nodes = Vec::new();
+        for name in raw.nodes.get_ref() {
+            let parsed = NodeName::new(name.get_ref());
+            nodes.push(parsed.map_err(|problem| error(name.span(), problem.to_string()))?);
+        }
+        Ring::new(nodes.clone()).map_err(|problem| error(raw.nodes.span(), problem.to_string()))?;
+        let mut events = Vec::new();
+        for at in raw.at {
+            let span = at.span();
+            let at = at.into_inner();
+            let time = at.time.0;
+            let mut found = at.events();
+            let Some(event) = found.pop().filter(|_| found.is_empty()) else {
+                let message = match found.first() {
+                    None => "this has a time but no event".to_owned(),
+                    Some(first) => {
+                        format!("this has more than one event, `{}` among them", first.key())
+                    }
+                };
+                return Err(error(span, message));
+            };
+            check_event(&event, &nodes, &error)?;
+            events.push(TimedEvent { time, event, span });
+        }
+        events.sort_by_key(|event| event.time);
+        Ok(Self {
+            about: raw.about,
+            on: raw.on,
+            nodes,
+            config: raw.config,
+            network: raw.network,
+            events,
+            expect: raw.expect,
+            source: source.to_owned(),
+            file,
+        })
+    }
+
+    /// Whether the simulation can do all of it; the error names the first event that it cannot.
+    pub fn check_simulated(&self) -> Result<(), ScenarioError> {
+        for TimedEvent { event, span, .. } in &self.events {
+            if let Err(reason) = event.simulated() {
+                let message = format!("the simulation cannot do `{}`: {reason}", event.key());
+                return Err(ScenarioError::at(&self.file, &self.source, span.clone(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last event is over.
+    pub fn ends(&self) -> Duration {
+        let end = |timed: &TimedEvent| timed.time + timed.event.lasts();
+        self.events.iter().map(end).max().unwrap_or_default()
+    }
+
+    /// The first line of `about`.
+    pub fn headline(&self) -> &str {
+        self.about.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+    }
+}
+
+fn check_event(
+    event: &Event,
+    nodes: &[NodeName],
+    error: &dyn Fn(Range<usize>, String) -> ScenarioError,
+) -> Result<(), ScenarioError> {
+    for name in event.nodes() {
+        if !nodes.iter().any(|node| node.as_str() == name.get_ref()) {
+            let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            let message =
+                format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
+            return Err(error(name.span(), message));
+        }
+    }
+    for path in event.paths() {
+        if let Err(problem) = RelPath::new(path.get_ref()) {
+            return Err(error(path.span(), format!("not a path in a share: {problem}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"
+about = """Chronos loses power in the middle of a storm and comes back.
+Shows the bypass."""
+on    = ["sim", "live", "vm"]
+nodes = ["apollo", "chronos", "hermes"]
+
+[config]
+durability = "batch"
+
+[network]
+latency   = "200us..5ms"
+bandwidth = "1Gbit"
+
+[[at]]
+time       = "2s"
+power-loss = { node = "chronos" }
+
+[[at]]
+time  = "0s"
+storm = { nodes = ["apollo"], files = 2000, size = "5KiB", directories = 50, over = "4s" }
+
+[[at]]
+time = "3s"
+partition = { between = [["apollo"], ["chronos", "hermes"]], direction = "both" }
+
+[expect]
+bypass-within    = "10s"
+converged-within = "20s"
+lost             = 0
+"#;
+
+    fn message(source: &str) -> String {
+        Scenario::parse("x.toml", source).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_example_of_the_design_parses() {
+        let scenario = Scenario::parse("x.toml", EXAMPLE).unwrap();
+        let keys: Vec<&str> = scenario.events.iter().map(|timed| timed.event.key()).collect();
+        assert_eq!(keys, ["storm", "power-loss", "partition"]);
+        assert_eq!(scenario.ends(), Duration::from_secs(4));
+        assert_eq!(
+            scenario.headline(),
+            "Chronos loses power in the middle of a storm and comes back."
+        );
+        assert_eq!(scenario.check_simulated(), Ok(()));
+    }
+
+    #[test]
+    fn every_error_names_file_line_and_column() {
+        for (from, to, place, word) in [
+            ("lost             = 0", "loss = 0", "x.toml:28:1", "unknown field `loss`"),
+            ("\"4s\" }", "\"4 parsecs\" }", "x.toml:20:", "`4 parsecs` is no duration"),
+            ("[\"apollo\"], files", "[\"zeus\"], files", "x.toml:20:20", "no node `zeus`"),
+            ("{ node = \"chronos\" }", "{ nodes = 1 }", "x.toml:16:16", "unknown field `nodes`"),
+            ("\"hermes\"]\n", "\"apollo\"]\n", "x.toml:5:9", "names `apollo` twice"),
+            (
+                "time = \"3s\"\npartition",
+                "time = \"3s\"\nheal = {}\npartition",
+                "x.toml:22:1",
+                "more than one event",
+            ),
+            ("power-loss = { node = \"chronos\" }", "", "x.toml:14:1", "no event"),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let message = message(&EXAMPLE.replacen(from, to, 1));
+            assert!(message.contains(place) && message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_event_beyond_the_simulation_is_refused_by_name() {
+        let source = EXAMPLE.replace("power-loss = {", "stop = {");
+        let scenario = Scenario::parse("x.toml", &source).unwrap();
+        let message = scenario.check_simulated().unwrap_err().to_string();
+        assert!(
+            message.contains("cannot do `stop`") && message.contains("x.toml:14:1"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! The web application: scripts of system calls, each at its own nanosecond, interleaved with the
+//! daemon's calls.
+//!
+//! A job is a small state machine; a step is one system call. Steps that are due run before the
+//! daemon's next call on that machine, or at the next tick if the daemon does nothing.
+
+mod plan;
+mod upload;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use chainsync_core::RelPath;
+use chainsync_env::RenameMode;
+
+use crate::fs::{Actor, Body, Disk};
+use crate::rng::Stream;
+use crate::shared::lock;
+use crate::trace::Shown;
+pub use plan::{Churn, Storm, churn, content, storm};
+pub(crate) use plan::{delete, rename, upload};
+pub use upload::Style;
+pub(crate) use upload::Upload;
+
+/// What a call of the web application costs.
+const CALL_NS: (u64, u64) = (1_000, 3_000);
+
+/// The scripts of one machine.
+pub(crate) struct Jobs {
+    pub rng: Stream,
+    queue: BTreeMap<(u64, u64), Job>,
+    next: u64,
+    /// Calls made so far.
+    pub calls: u64,
+}
+
+pub(crate) enum Job {
+    Upload(Upload),
+    Delete(RelPath),
+    Rename(RelPath, RelPath),
+}
+
+impl Jobs {
+    pub fn new(rng: Stream) -> Self {
+        Self { rng, queue: BTreeMap::new(), next: 0, calls: 0 }
+    }
+
+    pub fn add(&mut self, due_ns: u64, job: Job) {
+        self.queue.insert((due_ns, self.next), job);
+        self.next += 1;
+    }
+
+    /// The machine is off: whatever was to be done here, the balancer sends elsewhere.
+    pub fn abort(&mut self) {
+        self.queue.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn take_due(&mut self, until_ns: u64) -> Option<Job> {
+        let first = self.queue.first_entry().filter(|first| first.key().0 <= until_ns)?;
+        Some(first.remove())
+    }
+}
+
+impl Disk {
+    /// Lets the web application do what it has to do by `until_ns`.
+    pub(crate) fn run_writers(&mut self, until_ns: u64) {
+        while let Some(job) = self.jobs.take_due(until_ns) {
+            let cost = self.jobs.rng.between(CALL_NS.0, CALL_NS.1);
+            self.advance(cost);
+            self.jobs.calls += 1;
+            match job {
+                Job::Upload(upload) => {
+                    if let Some((wait_ns, upload)) = self.step_upload(upload) {
+                        let due = self.now_ns() + wait_ns;
+                        self.jobs.add(due, Job::Upload(upload));
+                    }
+                }
+                Job::Delete(path) => {
+                    let result = self.delete_upload(&path);
+                    self.writer_did("delete", &path, result);
+                }
+                Job::Rename(from, to) => {
+                    let result = self.rename_upload(&from, &to);
+                    self.writer_did("rename", &from, result);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Refusals (the directory went away, the disk is full) are the application's problem, and part
+    /// of the trace.
+    fn writer_did(&mut self, call: &str, path: &RelPath, result: io::Result<()>) {
+        let code = result.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        self.event("app", format_args!("{call} {} {code}", Shown(path.as_bytes())));
+    }
+
+    fn delete_upload(&mut self, path: &RelPath) -> io::Result<()> {
+        let dir = self.upload_dir(path)?;
+        let slot = self.lookup(dir, path.name())?;
+        let content = self.content(slot);
+        let is_file = matches!(self.inode(slot).body, Body::File(_));
+        self.unlink(Actor::Writer, dir, path.name())?;
+        if is_file {
+            lock(&self.shared.oracle).replaced(&content);
+        }
+        Ok(())
+    }
+
+    fn rename_upload(&mut self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        let from_dir = self.upload_dir(from)?;
+        let slot = self.lookup(from_dir, from.name())?;
+        let to_dir = self.upload_dir(to)?;
+        let displaced = self.lookup(to_dir, to.name()).ok().map(|slot| self.content(slot));
+        let ends = ((from_dir, from.name()), (to_dir, to.name()));
+        self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
+        let mut files = Vec::new();
+        if self.inode(slot).is_dir() {
+            self.files_below(slot, &mut to.as_bytes().to_vec(), &mut files);
+        } else {
+            files.push((to.as_bytes().to_vec(), self.content(slot)));
+        }
+        let mut oracle = lock(&self.shared.oracle);
+        if let Some(displaced) = displaced {
+            oracle.replaced(&displaced);
+        }
+        for (path, content) in files {
+            oracle.renamed(&content, &path);
+        }
+        Ok(())
+    }
+}

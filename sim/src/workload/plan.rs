@@ -1,0 +1,97 @@
+//! From an event of the scenario to jobs: which file, when, in which style, with what inside.
+
+use std::time::Duration;
+
+use chainsync_core::RelPath;
+
+use super::{Job, Style, Upload};
+use crate::fs::{Content, Disk};
+use crate::rng::Stream;
+
+/// Uploads of new files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storm {
+    pub files: u64,
+    pub size: u64,
+    pub directories: u64,
+    pub over: Duration,
+}
+
+/// Uploads, overwrites, renames and deletes over a fixed set of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Churn {
+    pub files: u64,
+    pub size: u64,
+    pub operations: u64,
+    pub over: Duration,
+}
+
+/// A content that exists once: who wrote it what for, then noise.
+pub fn content(label: &str, size: u64, rng: &mut Stream) -> Content {
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+    rng.fill(&mut bytes);
+    let head = format!("{label} {:016x}\n", rng.next());
+    // A content too small for its label stays noise; of a few bytes two may be equal, and may be.
+    if head.len() <= bytes.len() {
+        bytes[..head.len()].copy_from_slice(head.as_bytes());
+    }
+    Content::new(bytes)
+}
+
+/// Spreads the storm evenly from `from_ns` on. `tag` keeps the names of two storms apart.
+pub fn storm(disk: &mut Disk, tag: usize, from_ns: u64, storm: Storm) {
+    let over_ns = storm.over.as_nanos() as u64;
+    for file in 0..storm.files {
+        let slot = over_ns / storm.files.max(1);
+        let due = from_ns + file * slot + disk.jobs.rng.between(0, slot);
+        let directory = disk.jobs.rng.between(0, storm.directories.max(1) - 1);
+        let name = format!("d{directory:03}/{}-{tag}-{file}", disk.node);
+        upload(disk, due, &name, storm.size, None);
+    }
+}
+
+pub fn churn(disk: &mut Disk, tag: usize, from_ns: u64, churn: Churn) {
+    let over_ns = churn.over.as_nanos() as u64;
+    for operation in 0..churn.operations {
+        let slot = over_ns / churn.operations.max(1);
+        let due = from_ns + operation * slot + disk.jobs.rng.between(0, slot);
+        let pick = |disk: &mut Disk| {
+            let file = disk.jobs.rng.between(0, churn.files.max(1) - 1);
+            format!("churn{tag}/{}/f{file}", file % 7)
+        };
+        let name = pick(disk);
+        match disk.jobs.rng.between(0, 9) {
+            0 => delete(disk, due, &name),
+            1 => {
+                let to = pick(disk);
+                rename(disk, due, &name, &to);
+            }
+            _ => upload(disk, due, &name, churn.size, None),
+        }
+    }
+}
+
+pub(crate) fn upload(disk: &mut Disk, due_ns: u64, name: &str, size: u64, style: Option<Style>) {
+    let Ok(path) = RelPath::new(name) else { return };
+    let label = format!("{} {name}", disk.node);
+    let content = content(&label, size, &mut disk.jobs.rng);
+    let style = style.unwrap_or_else(|| match disk.jobs.rng.between(0, 9) {
+        0..=4 => Style::InPlace,
+        5 => Style::Over,
+        _ => Style::Rename,
+    });
+    let upload = Upload::new(disk, path, content, style);
+    disk.jobs.add(due_ns, Job::Upload(upload));
+}
+
+pub(crate) fn delete(disk: &mut Disk, due_ns: u64, name: &str) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::Delete(path));
+    }
+}
+
+pub(crate) fn rename(disk: &mut Disk, due_ns: u64, from: &str, to: &str) {
+    if let (Ok(from), Ok(to)) = (RelPath::new(from), RelPath::new(to)) {
+        disk.jobs.add(due_ns, Job::Rename(from, to));
+    }
+}

@@ -1,0 +1,173 @@
+//! One upload, system call by system call, in the styles that web applications have.
+
+use std::io;
+
+use chainsync_core::RelPath;
+use chainsync_env::RenameMode;
+
+use crate::fs::{Actor, Content, Disk, Slot};
+use crate::rng::Stream;
+use crate::shared::lock;
+use crate::trace::Shown;
+
+/// How an application stores a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Creates or truncates the final name, writes in pieces, closes.
+    InPlace,
+    /// Writes over what is there without truncating it first; creates it if it is missing.
+    Over,
+    /// Writes a temporary file beside it and renames it.
+    Rename,
+}
+
+pub(crate) struct Upload {
+    path: RelPath,
+    temporary: Option<RelPath>,
+    content: Content,
+    mode: u32,
+    style: Style,
+    /// Its record in the oracle.
+    id: usize,
+    stage: Stage,
+}
+
+enum Stage {
+    Open,
+    /// Open for writing, so far written.
+    Writing {
+        slot: Slot,
+        offset: usize,
+    },
+    Closed,
+}
+
+impl Upload {
+    /// Announces the content to the oracle.
+    pub fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
+        let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut disk.jobs.rng));
+        // A few files are private: modes have to travel too.
+        let mode = if disk.jobs.rng.one_in(8) { 0o640 } else { 0o644 };
+        let id = lock(&disk.shared.oracle).announce(
+            disk.index,
+            path.as_bytes(),
+            temporary.as_ref().map(RelPath::as_bytes),
+            &content,
+        );
+        Self { path, temporary, content, mode, style, id, stage: Stage::Open }
+    }
+
+    /// The name that is written to.
+    fn target(&self) -> &RelPath {
+        self.temporary.as_ref().unwrap_or(&self.path)
+    }
+}
+
+/// A temporary name beside `path`. Names of uploads are short: the result always fits.
+fn temporary_name(path: &RelPath, rng: &mut Stream) -> RelPath {
+    let mut name = b".".to_vec();
+    name.extend_from_slice(&path.name()[..path.name().len().min(200)]);
+    name.extend_from_slice(format!(".{:08x}", rng.next() & 0xffff_ffff).as_bytes());
+    RelPath::child(path.parent().as_ref(), &name).unwrap_or_else(|_| path.clone())
+}
+
+impl Disk {
+    /// The next system call; the rest of the upload and how long it waits first.
+    pub(crate) fn step_upload(&mut self, mut upload: Upload) -> Option<(u64, Upload)> {
+        match self.try_step(&mut upload) {
+            Ok(true) => Some((pause_ns(&mut self.jobs.rng), upload)),
+            Ok(false) => None,
+            Err(error) => {
+                self.give_up(&upload);
+                let code = error.raw_os_error().unwrap_or(0);
+                let shown = Shown(upload.path.as_bytes());
+                self.event("app", format_args!("upload {shown} failed {code}"));
+                None
+            }
+        }
+    }
+
+    fn try_step(&mut self, upload: &mut Upload) -> io::Result<bool> {
+        match upload.stage {
+            Stage::Open => {
+                let slot = self.open_upload(upload)?;
+                self.open(slot, true);
+                upload.stage = Stage::Writing { slot, offset: 0 };
+                Ok(true)
+            }
+            Stage::Writing { slot, offset } if offset < upload.content.len() => {
+                let rest = upload.content.len() - offset;
+                // Most are written at once, some in pieces, as a body that arrives in packets.
+                let length = match self.jobs.rng.one_in(3) {
+                    true => self.jobs.rng.between(1, rest as u64) as usize,
+                    false => rest,
+                };
+                let piece = Content::clone(&upload.content);
+                self.write(Actor::Writer, slot, &piece[offset..offset + length], offset as u64)?;
+                upload.stage = Stage::Writing { slot, offset: offset + length };
+                Ok(true)
+            }
+            Stage::Writing { slot, .. } => {
+                upload.stage = Stage::Closed;
+                self.close(slot, true);
+                match upload.temporary {
+                    Some(_) => Ok(true),
+                    None => {
+                        self.finish(upload);
+                        Ok(false)
+                    }
+                }
+            }
+            Stage::Closed => {
+                let dir = self.upload_dir(&upload.path)?;
+                let displaced =
+                    self.lookup(dir, upload.path.name()).ok().map(|slot| self.content(slot));
+                let ends = ((dir, upload.target().name()), (dir, upload.path.name()));
+                self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
+                if let Some(displaced) = displaced {
+                    lock(&self.shared.oracle).replaced(&displaced);
+                }
+                self.finish(upload);
+                Ok(false)
+            }
+        }
+    }
+
+    fn open_upload(&mut self, upload: &Upload) -> io::Result<Slot> {
+        let dir = self.upload_dir(&upload.path)?;
+        let name = upload.target().name();
+        let Ok(slot) = self.lookup(dir, name) else {
+            return self.create(Actor::Writer, dir, name, upload.mode);
+        };
+        if self.inode(slot).is_dir() {
+            return Err(io::Error::from_raw_os_error(libc::EISDIR));
+        }
+        let before = self.content(slot);
+        lock(&self.shared.oracle).replaced(&before);
+        // What is longer than the new content has to be cut: nobody leaves the old end behind.
+        if upload.style != Style::Over || before.len() > upload.content.len() {
+            self.truncate(Actor::Writer, slot);
+        }
+        Ok(slot)
+    }
+
+    fn finish(&mut self, upload: &Upload) {
+        let now = self.now_ns();
+        lock(&self.shared.oracle).finished(upload.id, now);
+        let shown = Shown(upload.path.as_bytes());
+        self.event("app", format_args!("upload {shown} {}", upload.content.len()));
+    }
+
+    fn give_up(&mut self, upload: &Upload) {
+        if let Stage::Writing { slot, .. } = upload.stage {
+            let content = self.content(slot);
+            lock(&self.shared.oracle).left_behind(upload.target().as_bytes(), &content);
+            self.close(slot, true);
+        }
+    }
+}
+
+/// Between two calls of one upload: microseconds, now and then the milliseconds of a slow client.
+fn pause_ns(rng: &mut Stream) -> u64 {
+    if rng.one_in(20) { rng.between(1_000_000, 8_000_000) } else { rng.between(5_000, 200_000) }
+}

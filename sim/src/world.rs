@@ -1,0 +1,399 @@
+//! The world of one run: turmoil's network, the machines, and what the scenario does to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use chainsync_core::{NodeName, Ring, ShareName};
+use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
+use chainsync_engine::{Durability, NodeConfig, ShareConfig};
+use chainsync_env::Peer;
+
+use crate::check::{Death, SHARE, STATE};
+use crate::failure::Failure;
+use crate::fs::DiskOptions;
+use crate::machine::Machine;
+use crate::net::node_id;
+use crate::rng::Stream;
+use crate::scenario::{self, Direction, Event, Scenario};
+use crate::shared::{EPOCH_NS, Shared, lock};
+use crate::watch;
+use crate::workload;
+
+/// The share that every node has.
+pub const SHARE_NAME: &str = "files";
+const PORT: u16 = 7420;
+/// turmoil's clock advances by this much at a time.
+const TICK: Duration = Duration::from_millis(1);
+/// Connections that may wait to be accepted: beyond it turmoil panics instead of dropping a SYN.
+const TCP_CAPACITY: usize = 4_096;
+/// Every failed connect leaks a port in turmoil, and running out of them panics: give it all.
+const PORTS: std::ops::RangeInclusive<u16> = 10_000..=65_535;
+/// An orderly stop that takes longer has failed.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// A run beyond this is stuck in the runner itself.
+const RUN_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// What a disk has left when it is "full".
+const FULL_BYTES: u64 = 0;
+
+pub struct World {
+    pub shared: Arc<Shared>,
+    pub machines: Vec<Arc<Machine>>,
+    sim: turmoil::Sim<'static>,
+    /// Directed pairs of nodes between which nothing passes, by the scenario's will.
+    cut: BTreeSet<(usize, usize)>,
+    /// The same in turmoil, dead machines included.
+    applied: BTreeSet<(usize, usize)>,
+    held: BTreeSet<(usize, usize)>,
+    /// Machines without power.
+    off: BTreeSet<usize>,
+    restarting: BTreeMap<usize, Duration>,
+    capacity_bytes: u64,
+    storms: usize,
+    pub deaths: Vec<Death>,
+    /// Whether anything but uploads has happened.
+    pub healthy: bool,
+}
+
+impl World {
+    pub fn new(scenario: &Scenario, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let epoch = Duration::from_nanos(u64::try_from(EPOCH_NS).unwrap_or(0));
+        let mut builder = turmoil::Builder::new();
+        builder
+            .epoch(SystemTime::UNIX_EPOCH + epoch)
+            .simulation_duration(RUN_MAX)
+            .tick_duration(TICK)
+            .tcp_capacity(TCP_CAPACITY)
+            .ephemeral_ports(PORTS)
+            .rng_seed(Stream::new(shared.seed, "turmoil", "").next());
+        let latency = scenario.network.latency;
+        builder.min_message_latency(latency.map_or(Duration::ZERO, |latency| latency.from));
+        builder.max_message_latency(latency.map_or(TICK, |latency| latency.to));
+        let mut sim = builder.build();
+
+        let names = scenario.nodes.iter().map(ToString::to_string).collect();
+        lock(&shared.oracle).node_names = names;
+        let options = DiskOptions::default();
+        let capacity_bytes = options.capacity_bytes;
+        let mut machines = Vec::new();
+        for (index, name) in scenario.nodes.iter().enumerate() {
+            let bandwidth = scenario.network.bandwidth.map(|scenario::Bandwidth(bits)| bits);
+            let config = node_config(scenario, name);
+            let machine = Machine::new(&shared, index, config, options.clone(), bandwidth);
+            {
+                let mut disk = lock(&machine.disk);
+                disk.install_dir(STATE.as_bytes(), 0o700)?;
+                disk.install_share(SHARE.as_bytes())?;
+            }
+            machine.want();
+            let host = Arc::clone(&machine);
+            sim.host(name.as_str(), move || Arc::clone(&host).live());
+            machines.push(machine);
+        }
+        Ok(Self {
+            shared,
+            machines,
+            sim,
+            cut: BTreeSet::new(),
+            applied: BTreeSet::new(),
+            held: BTreeSet::new(),
+            off: BTreeSet::new(),
+            restarting: BTreeMap::new(),
+            capacity_bytes,
+            storms: 0,
+            deaths: Vec::new(),
+            healthy: true,
+        })
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    pub fn now_ns(&self) -> u64 {
+        self.sim.elapsed().as_nanos() as u64
+    }
+
+    /// One tick of everything.
+    pub fn step(&mut self) -> Result<(), Failure> {
+        self.shared.set_step_ns(self.now_ns());
+        for machine in &self.machines {
+            let now = self.shared.step_ns();
+            lock(&machine.disk).run_writers(now);
+            watch::deliver(&machine.disk);
+        }
+        self.finish_restarts()?;
+        self.sim.step().map_err(|error| {
+            Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
+        })?;
+        if let Some(failure) = lock(&self.shared.oracle).failures.first() {
+            return Err(failure.clone());
+        }
+        for machine in &self.machines {
+            if machine.is_wanted() && !machine.is_running() {
+                let sentence = "the daemon ended by itself";
+                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn ask_for_status(&self, ask: bool) {
+        for machine in &self.machines {
+            machine.ask.store(ask, Ordering::Relaxed);
+            machine.forget_status();
+        }
+    }
+
+    pub fn writers_are_done(&self) -> bool {
+        self.machines.iter().all(|machine| !lock(&machine.disk).has_jobs())
+    }
+
+    fn index(&self, name: &str) -> usize {
+        // The scenario's parser has checked every name.
+        self.machines.iter().position(|machine| machine.name == name).unwrap_or(0)
+    }
+
+    fn group(&self, names: &[toml::Spanned<String>]) -> Vec<usize> {
+        names.iter().map(|name| self.index(name.get_ref())).collect()
+    }
+
+    /// Does one event.
+    pub fn act(&mut self, event: &Event) {
+        let now_ns = self.now_ns();
+        self.shared.set_step_ns(now_ns);
+        let names: Vec<&str> = event.nodes().iter().map(|name| name.get_ref().as_str()).collect();
+        self.shared.event("-", "event", format_args!("{} {}", event.key(), names.join(" ")));
+        let node = names.first().map_or(0, |name| self.index(name));
+        let machine = Arc::clone(&self.machines[node]);
+        self.healthy &= is_workload(event);
+        match event {
+            Event::Storm(storm) => {
+                self.storms += 1;
+                let plan = workload::Storm {
+                    files: storm.files,
+                    size: storm.size.0,
+                    directories: storm.directories,
+                    over: storm.over.0,
+                };
+                for node in self.group(&storm.nodes) {
+                    let disk = &mut *lock(&self.machines[node].disk);
+                    workload::storm(disk, self.storms, now_ns, plan);
+                }
+            }
+            Event::Churn(churn) => {
+                self.storms += 1;
+                let plan = workload::Churn {
+                    files: churn.files,
+                    size: churn.size.0,
+                    operations: churn.operations,
+                    over: churn.over.0,
+                };
+                for node in self.group(&churn.nodes) {
+                    let disk = &mut *lock(&self.machines[node].disk);
+                    workload::churn(disk, self.storms, now_ns, plan);
+                }
+            }
+            Event::Write(write) | Event::Overwrite(write) => {
+                let disk = &mut *lock(&machine.disk);
+                workload::upload(disk, now_ns, write.path.get_ref(), write.size.0, None);
+            }
+            Event::Delete(delete) => {
+                workload::delete(&mut lock(&machine.disk), now_ns, delete.path.get_ref());
+            }
+            Event::Rename(rename) => {
+                let (from, to) = (rename.from.get_ref(), rename.to.get_ref());
+                workload::rename(&mut lock(&machine.disk), now_ns, from, to);
+            }
+            Event::Crash(_) => self.crash(node),
+            Event::PowerLoss(_) => self.power_loss(node),
+            Event::Restart(_) => {
+                machine.stop();
+                self.restarting.insert(node, self.elapsed() + STOP_MAX);
+            }
+            Event::Start(_) => self.start(node),
+            Event::Partition(partition) => {
+                let (left, right) =
+                    (self.group(&partition.between.0), self.group(&partition.between.1));
+                for (from, to) in pairs(&left, &right) {
+                    if partition.direction != Direction::Backward {
+                        self.cut.insert((from, to));
+                    }
+                    if partition.direction != Direction::Forward {
+                        self.cut.insert((to, from));
+                    }
+                }
+                self.apply_cuts();
+            }
+            Event::Hold(hold) => {
+                let (left, right) = (self.group(&hold.between.0), self.group(&hold.between.1));
+                for (from, to) in pairs(&left, &right) {
+                    self.held.insert((from, to));
+                    self.sim.hold(self.name(from), self.name(to));
+                }
+            }
+            Event::Heal(_) => self.heal_network(),
+            Event::DiskFull(_) => lock(&machine.disk).options.capacity_bytes = FULL_BYTES,
+            Event::DiskFree(_) => {
+                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+            }
+            Event::Clock(clock) => lock(&machine.disk).clock_skew_ns = clock.skew.as_nanos(),
+            Event::WatchOverflow(_) => lock(&machine.disk).kernel.overflow(now_ns),
+            Event::WatchLimit(limit) => {
+                lock(&machine.disk).options.watches_max =
+                    usize::try_from(limit.watches).unwrap_or(usize::MAX);
+            }
+            Event::WipeIndex(_) => lock(&machine.storages).wipe(),
+            Event::SaveIndex(_) => machine.save_index(),
+            Event::RestoreIndex(_) => {
+                // The parser has checked that something was saved before.
+                let _ = machine.restore_index();
+            }
+            Event::Stop(_)
+            | Event::Continue(_)
+            | Event::UnmountRoot(_)
+            | Event::MountRoot(_)
+            | Event::Reload(_) => {
+                unreachable!("Scenario::check_simulated refuses what cannot be simulated")
+            }
+        }
+    }
+
+    /// Ends every fault: the network is whole, every daemon runs, every disk has room.
+    pub fn heal(&mut self) {
+        self.shared.set_step_ns(self.now_ns());
+        self.shared.event("-", "heal", format_args!(""));
+        self.heal_network();
+        for node in 0..self.machines.len() {
+            let machine = &self.machines[node];
+            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+            lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
+            if !machine.is_wanted() && !self.restarting.contains_key(&node) {
+                self.start(node);
+            }
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.restarting.remove(&node);
+        self.machines[node].crash();
+        self.sim.crash(self.machines[node].name.as_str());
+        let at_ns = self.now_ns();
+        self.deaths.push(Death { node, at_ns, back_ns: None });
+    }
+
+    /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
+    fn power_loss(&mut self, node: usize) {
+        self.restarting.remove(&node);
+        self.off.insert(node);
+        self.apply_cuts();
+        self.machines[node].power_loss();
+        self.sim.crash(self.machines[node].name.as_str());
+        let at_ns = self.now_ns();
+        self.deaths.push(Death { node, at_ns, back_ns: None });
+    }
+
+    fn start(&mut self, node: usize) {
+        self.off.remove(&node);
+        self.apply_cuts();
+        let now_ns = self.now_ns();
+        for death in self.deaths.iter_mut().filter(|death| death.node == node) {
+            death.back_ns.get_or_insert(now_ns);
+        }
+        self.machines[node].want();
+        self.sim.bounce(self.machines[node].name.as_str());
+    }
+
+    fn finish_restarts(&mut self) -> Result<(), Failure> {
+        let restarting = self.restarting.iter().map(|(node, deadline)| (*node, *deadline));
+        for (node, deadline) in restarting.collect::<Vec<_>>() {
+            if !self.machines[node].is_running() {
+                self.restarting.remove(&node);
+                self.start(node);
+            } else if self.elapsed() > deadline {
+                let sentence = format!("the daemon did not stop within {STOP_MAX:?}");
+                let name = &self.machines[node].name;
+                return Err(Failure::new("daemon", self.now_ns(), sentence).on(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn heal_network(&mut self) {
+        self.cut.clear();
+        self.apply_cuts();
+        for (left, right) in std::mem::take(&mut self.held) {
+            self.sim.release(self.name(left), self.name(right));
+        }
+    }
+
+    /// Brings turmoil's partitions to what the scenario and dead machines ask for.
+    fn apply_cuts(&mut self) {
+        let nodes = 0..self.machines.len();
+        let mut wanted = self.cut.clone();
+        for off in &self.off {
+            for other in nodes.clone().filter(|other| other != off) {
+                wanted.extend([(*off, other), (other, *off)]);
+            }
+        }
+        for (from, to) in wanted.difference(&self.applied) {
+            self.sim.partition_oneway(self.name(*from), self.name(*to));
+        }
+        for (from, to) in self.applied.difference(&wanted) {
+            self.sim.repair_oneway(self.name(*from), self.name(*to));
+        }
+        self.applied = wanted;
+    }
+
+    fn name(&self, node: usize) -> &str {
+        &self.machines[node].name
+    }
+}
+
+fn pairs(left: &[usize], right: &[usize]) -> Vec<(usize, usize)> {
+    left.iter().flat_map(|from| right.iter().map(|to| (*from, *to))).collect()
+}
+
+fn is_workload(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Storm(_)
+            | Event::Write(_)
+            | Event::Overwrite(_)
+            | Event::Delete(_)
+            | Event::Rename(_)
+            | Event::Churn(_)
+    )
+}
+
+fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
+    let peer = |name: &NodeName| Peer {
+        name: name.clone(),
+        address: format!("{name}:{PORT}"),
+        id: node_id(name.as_str()),
+    };
+    let nodes = scenario.nodes.iter().map(|name| (name.clone(), peer(name))).collect();
+    let config = &scenario.config;
+    let durability = match config.durability {
+        Some(scenario::Durability::None) => Durability::None,
+        Some(scenario::Durability::Batch) | None => Durability::Batch,
+    };
+    let span = |span: Option<scenario::Span>, default| span.map_or(default, |span| span.0);
+    NodeConfig {
+        node: node.clone(),
+        listen: format!("0.0.0.0:{PORT}"),
+        state: STATE.into(),
+        nodes,
+        shares: vec![ShareConfig {
+            name: ShareName::new(SHARE_NAME).expect("a constant that is a name"),
+            path: SHARE.into(),
+            ring: Ring::new(scenario.nodes.clone()).expect("the scenario's parser checked it"),
+            exclude: config.exclude.clone(),
+            durability,
+            owner: config.owner.unwrap_or(false),
+        }],
+        heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
+        dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),
+    }
+}
