@@ -107,17 +107,13 @@ async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
 }
 
 fn start_failure(error: StartError) -> Failure {
-    let reason = match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
     let next = match &error {
         StartError::Listen { .. } => "is another daemon running? `listen` must be free and local",
         _ => {
             "correct what it names, then start again; `chainsync check` explains the configuration"
         }
     };
-    Failure::new(Exit::Usage, reason, next)
+    Failure::new(Exit::Usage, error, next)
 }
 
 fn bind_failure(error: BindError) -> Failure {

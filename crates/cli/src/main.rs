@@ -20,6 +20,7 @@ mod failure;
 mod flush;
 mod keygen;
 mod logging;
+mod output;
 mod show;
 mod status;
 

@@ -1,5 +1,11 @@
 //! The command line from the outside: help, exit codes, and errors that name the next step.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test that drives processes and looks at their files; a failure is a panic"
+)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};

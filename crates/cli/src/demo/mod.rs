@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::args;
 use crate::failure::{Exit, Failure};
+use crate::output::{print, print_json};
 use cluster::{Cluster, INTERRUPTED};
 use story::Story;
 
@@ -56,9 +57,9 @@ pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
         }
     }
     if options.json {
-        println!("{}", crate::status::json(&report));
+        print_json(&report);
     } else {
-        print!("{}", report.in_words(&options.kill));
+        print(&report.in_words(&options.kill));
     }
     Ok(if good { Exit::Good } else { Exit::No })
 }
