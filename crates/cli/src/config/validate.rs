@@ -124,18 +124,15 @@ impl Validation<'_, '_> {
             let name = self.node_name(&node.name);
             let address = self.address(&node.address);
             let id = node.id.as_ref().and_then(|id| self.id(id));
-            if let (Some(id), Some(text)) = (id, &node.id) {
-                if let Some(other) = ids.insert(id, node) {
-                    let title = format!(
-                        "`{}` and `{}` have the same id",
-                        other.name.get_ref(),
-                        node.name.get_ref()
-                    );
-                    let next = "each node has a key of its own: run `chainsync keygen` on each";
-                    let found = Diagnostic::error(text.span(), title, "the same again", next);
-                    let first = other.id.as_ref().map_or(0..0, Spanned::span);
-                    self.diagnostics.push(found.also(first, "first used here"));
-                }
+            if let (Some(id), Some(text)) = (id, &node.id)
+                && let Some(other) = ids.insert(id, node)
+            {
+                let (one, two) = (other.name.get_ref(), node.name.get_ref());
+                let title = format!("`{one}` and `{two}` have the same id");
+                let next = "each node has a key of its own: run `chainsync keygen` on each";
+                let found = Diagnostic::error(text.span(), title, "the same again", next);
+                let first = other.id.as_ref().map_or(0..0, Spanned::span);
+                self.diagnostics.push(found.also(first, "first used here"));
             }
             if let (Some(name), Some(address), Some(id)) = (name, address, id) {
                 peers.insert(name.clone(), Peer { name, address, id });
