@@ -7,6 +7,7 @@ use chainsync_engine::{Durability, ShareConfig};
 use crate::args;
 use crate::config::{self, Config, Open};
 use crate::failure::{Exit, Failure};
+use crate::output::print;
 use crate::show;
 
 pub(crate) fn run(options: &args::Check) -> Result<Exit, Failure> {
@@ -15,12 +16,12 @@ pub(crate) fn run(options: &args::Check) -> Result<Exit, Failure> {
     for warning in &warnings {
         eprintln!("{warning}\n");
     }
-    print!("{}", explain(&config));
+    let explained = explain(&config);
     let opened = match open {
         Open::All => "",
         Open::Nothing => " (neither the key nor the shares were opened)",
     };
-    println!("\n{} is good{opened}", options.config.display());
+    print(&format!("{explained}\n{} is good{opened}\n", options.config.display()));
     Ok(Exit::Good)
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use chainsync_engine::{Handle, Node, StartError};
 use chainsync_env::Env;
+use chainsync_host::tls::TlsConfig;
+use chainsync_host::{HostEnv, PrivateKey};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,11 +31,22 @@ pub(crate) fn run(options: &args::Run) -> Result<Exit, Failure> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
         })?;
-    let result =
-        Err(Failure::new(Exit::Refused, config.key.display(), "the host is not there yet"));
+    let env = host(&config)?;
+    let result = runtime.block_on(serve(env, config));
     // What is still running here did not stop when asked; the process does not wait for it.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// The real world, with this node's key; only the other nodes of its rings may connect.
+fn host(config: &Config) -> Result<HostEnv, Failure> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Usage, error, "`chainsync check` explains the configuration")
+    };
+    let key = PrivateKey::load(&config.key, config.key_access).map_err(|error| broken(&error))?;
+    let peers = config.node.nodes.values().filter(|peer| peer.name != config.node.node);
+    let tls = TlsConfig::new(&key, peers.map(|peer| peer.id)).map_err(|error| broken(&error))?;
+    Ok(HostEnv::new(tls))
 }
 
 async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
@@ -94,17 +107,13 @@ async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
 }
 
 fn start_failure(error: StartError) -> Failure {
-    let reason = match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
     let next = match &error {
         StartError::Listen { .. } => "is another daemon running? `listen` must be free and local",
         _ => {
             "correct what it names, then start again; `chainsync check` explains the configuration"
         }
     };
-    Failure::new(Exit::Usage, reason, next)
+    Failure::new(Exit::Usage, error, next)
 }
 
 fn bind_failure(error: BindError) -> Failure {

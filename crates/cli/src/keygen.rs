@@ -3,32 +3,34 @@
 
 use std::io::ErrorKind;
 
-use crate::host::key;
+use chainsync_host::{KeyError, PrivateKey};
 
 use crate::args;
 use crate::failure::{Exit, Failure};
 
 pub(crate) fn run(options: &args::Keygen) -> Result<Exit, Failure> {
     let path = options.out.display();
-    let secret = key::generate();
-    let id = key::public_id(&secret);
-    key::write_new(&options.out, &secret).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::new(
+    let key = PrivateKey::generate().map_err(|error| {
+        Failure::new(Exit::Usage, error, "is this a system whose random generator is not ready?")
+    })?;
+    key.write_new(&options.out).map_err(|error| match error {
+        KeyError::Exists { .. } => Failure::new(
             Exit::Usage,
             format!("{path} exists, and a key is never overwritten"),
             "choose another file, or move the old key away first",
         ),
-        ErrorKind::NotFound => Failure::new(
+        KeyError::Write { source, .. } if source.kind() == ErrorKind::NotFound => Failure::new(
             Exit::Usage,
             format!("cannot write {path}: its directory does not exist"),
             "create the directory, owned by the user that runs the daemon",
         ),
-        _ => Failure::new(
+        KeyError::Write { source, .. } => Failure::new(
             Exit::Usage,
-            format!("cannot write {path}: {error}"),
+            format!("cannot write {path}: {source}"),
             "run keygen as the user that runs the daemon, or choose another directory",
         ),
+        error => Failure::new(Exit::Usage, error, "choose another file"),
     })?;
-    println!("{id}");
+    println!("{}", key.public_id());
     Ok(Exit::Good)
 }

@@ -18,9 +18,9 @@ mod daemon;
 mod demo;
 mod failure;
 mod flush;
-mod host;
 mod keygen;
 mod logging;
+mod output;
 mod show;
 mod status;
 

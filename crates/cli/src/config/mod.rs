@@ -18,6 +18,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use chainsync_engine::NodeConfig;
+use chainsync_host::KeyAccess;
 
 use crate::failure::{Exit, Failure};
 pub(crate) use diagnostic::Diagnostic;
@@ -28,9 +29,8 @@ use diagnostic::{Level, render};
 pub(crate) struct Config {
     pub(crate) node: NodeConfig,
     pub(crate) key: PathBuf,
+    pub(crate) key_access: KeyAccess,
     pub(crate) socket: PathBuf,
-    /// Where the status page will be, once there is one.
-    pub(crate) http: Option<String>,
 }
 
 /// Whether the things that a configuration names are looked at.

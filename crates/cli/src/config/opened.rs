@@ -1,17 +1,17 @@
 //! What the configuration points to: the key must be readable by us alone and be this node's, the
 //! shares must be directories. Changes nothing.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::host::key;
 use chainsync_core::NodeId;
+use chainsync_host::{KeyError, PrivateKey};
 use toml::Spanned;
 
 use super::diagnostic::Diagnostic;
 use super::place;
 use super::read::Raw;
-use super::validate::{is_credential, key_path};
+use super::validate::{key_access, key_path};
 
 pub(super) fn look(raw: &Raw, credentials: Option<&Path>, diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.extend(raw.key.as_ref().and_then(|key| look_at_key(raw, key, credentials)));
@@ -28,37 +28,13 @@ fn look_at_key(
     // What is wrong with the path itself has been said.
     let path = key_path(text.get_ref(), credentials).ok()?;
     let shown = path.display();
-    let error = |title: String, label: &str, next: String| {
-        Some(Diagnostic::error(text.span(), title, label, next))
-    };
-    let metadata = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(reason) => {
-            let next = match reason.kind() {
-                std::io::ErrorKind::NotFound => {
-                    format!("`chainsync keygen --out {shown}` writes one")
-                }
-                _ => "run this as the user that runs the daemon, or pass --without-key".to_owned(),
-            };
-            return error(format!("cannot open the key {shown}: {reason}"), "not readable", next);
+    let found = match PrivateKey::load(&path, key_access(text.get_ref())) {
+        Ok(key) => key.public_id(),
+        Err(error) => {
+            let (title, label, next) = key_trouble(&path, &error);
+            return Some(Diagnostic::error(text.span(), title, label, next));
         }
     };
-    let mode = metadata.permissions().mode() & 0o7777;
-    if !is_credential(text.get_ref()) && mode & 0o077 != 0 {
-        let title = format!("the key {shown} has mode {mode:04o}: others may read or change it");
-        return error(title, "expected mode 0600", format!("`chmod 600 {shown}`"));
-    }
-    let secret = match key::load(&path) {
-        Ok(secret) => secret,
-        Err(reason) => {
-            let next = format!(
-                "it must be a file that `chainsync keygen` wrote, readable by this user (owner uid {})",
-                metadata.uid()
-            );
-            return error(format!("cannot use the key {shown}: {reason}"), "not usable", next);
-        }
-    };
-    let found = key::public_id(&secret);
     let me = raw.node.as_ref()?;
     let node = raw.nodes.iter().find(|node| node.name.get_ref() == me.get_ref())?;
     let configured = node.id.as_ref()?;
@@ -69,6 +45,31 @@ fn look_at_key(
     let label = format!("the key's id is {found}");
     let next = "correct this id here and on the other nodes, or use the right key file";
     Some(Diagnostic::error(configured.span(), title, label, next).also(text.span(), "the key"))
+}
+
+/// Title, label and next step.
+fn key_trouble(path: &Path, error: &KeyError) -> (String, &'static str, String) {
+    let shown = path.display();
+    match error {
+        KeyError::Exposed { mode, .. } => (
+            format!("the key {shown} has mode {mode:04o}: others may use it"),
+            "expected mode 0600",
+            format!("`chmod 600 {shown}`, and make a new key if somebody may have read it"),
+        ),
+        KeyError::Read { source, .. } => (
+            format!("cannot open the key {shown}: {source}"),
+            "not readable",
+            match source.kind() {
+                ErrorKind::NotFound => format!("`chainsync keygen --out {shown}` writes one"),
+                _ => "run this as the user that runs the daemon, or pass --without-key".to_owned(),
+            },
+        ),
+        error => (
+            error.to_string(),
+            "not a key",
+            "name the file that `chainsync keygen` wrote".to_owned(),
+        ),
+    }
 }
 
 fn look_at_share(text: &Spanned<String>) -> Option<Diagnostic> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use super::*;
-use crate::host::key;
+use chainsync_host::PrivateKey;
 
 const APOLLO: &str = "cs1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const CHRONOS: &str = "cs1baaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -52,17 +52,17 @@ fn shown(text: &str, open: Open) -> String {
 fn opened(change: impl FnOnce(&Path, String) -> String) -> String {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().canonicalize().unwrap();
-    let secret = key::generate();
-    key::write_new(&root.join("node.key"), &secret).unwrap();
+    let secret = PrivateKey::generate().unwrap();
+    secret.write_new(&root.join("node.key")).unwrap();
     std::fs::create_dir(root.join("images")).unwrap();
     std::fs::create_dir(root.join("state")).unwrap();
     let text = good()
         .replace("/var/lib/chainsync/node.key", root.join("node.key").to_str().unwrap())
         .replace("/var/lib/chainsync", root.join("state").to_str().unwrap())
         .replace("/var/www/html/images", root.join("images").to_str().unwrap())
-        .replace(APOLLO, &key::public_id(&secret).to_string());
+        .replace(APOLLO, &secret.public_id().to_string());
     let text = change(&root, text);
-    let id = key::public_id(&secret).to_string();
+    let id = secret.public_id().to_string();
     // The carets would be as long as the name of the directory.
     let shown =
         shown(&text, Open::All).replace(root.to_str().unwrap(), "[dir]").replace(&id, "[id]");
@@ -147,7 +147,7 @@ snapshot!(
 snapshot!(
     key_of_another_node,
     opened(|_, text| {
-        let id = key::public_id(&key::generate()).to_string();
+        let id = PrivateKey::generate().unwrap().public_id().to_string();
         let at = text.find("id      = \"").unwrap() + 11;
         let text = format!("{}{APOLLO}{}", &text[..at], &text[at + id.len()..]);
         text

@@ -12,6 +12,7 @@ use chainsync_core::{NodeId, NodeName, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
+use chainsync_host::KeyAccess;
 use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
@@ -70,8 +71,8 @@ pub(super) fn validate(
         heartbeat,
         dead_after,
     };
-    let http = raw.http.as_ref().map(|http| http.get_ref().clone());
-    Some(Config { node, key: key?, socket: socket?, http })
+    let key_access = key_access(raw.key.as_ref()?.get_ref());
+    Some(Config { node, key: key?, key_access, socket: socket? })
 }
 
 /// The file that a `key` means.
@@ -91,9 +92,12 @@ pub(super) enum KeyPathError {
     NoCredentials,
 }
 
-/// How wide the private key may be readable: a credential's mode is systemd's affair.
-pub(super) fn is_credential(key: &str) -> bool {
-    key.starts_with(CREDENTIAL)
+/// Who else may read the key file: of credentials, systemd closes the directory.
+pub(super) fn key_access(key: &str) -> KeyAccess {
+    match key.starts_with(CREDENTIAL) {
+        true => KeyAccess::GroupMayRead,
+        false => KeyAccess::OwnerOnly,
+    }
 }
 
 struct Validation<'r, 'd> {
@@ -120,18 +124,15 @@ impl Validation<'_, '_> {
             let name = self.node_name(&node.name);
             let address = self.address(&node.address);
             let id = node.id.as_ref().and_then(|id| self.id(id));
-            if let (Some(id), Some(text)) = (id, &node.id) {
-                if let Some(other) = ids.insert(id, node) {
-                    let title = format!(
-                        "`{}` and `{}` have the same id",
-                        other.name.get_ref(),
-                        node.name.get_ref()
-                    );
-                    let next = "each node has a key of its own: run `chainsync keygen` on each";
-                    let found = Diagnostic::error(text.span(), title, "the same again", next);
-                    let first = other.id.as_ref().map_or(0..0, Spanned::span);
-                    self.diagnostics.push(found.also(first, "first used here"));
-                }
+            if let (Some(id), Some(text)) = (id, &node.id)
+                && let Some(other) = ids.insert(id, node)
+            {
+                let (one, two) = (other.name.get_ref(), node.name.get_ref());
+                let title = format!("`{one}` and `{two}` have the same id");
+                let next = "each node has a key of its own: run `chainsync keygen` on each";
+                let found = Diagnostic::error(text.span(), title, "the same again", next);
+                let first = other.id.as_ref().map_or(0..0, Spanned::span);
+                self.diagnostics.push(found.also(first, "first used here"));
             }
             if let (Some(name), Some(address), Some(id)) = (name, address, id) {
                 peers.insert(name.clone(), Peer { name, address, id });
@@ -393,8 +394,7 @@ impl Validation<'_, '_> {
                 };
                 if let Some((inner, inner_text, how, outer, outer_text)) = inward.or_else(outward) {
                     let title = format!("share `{inner}` {how} share `{outer}`");
-                    let next =
-                        "give each share a directory of its own, or use one share for both";
+                    let next = "give each share a directory of its own, or use one share for both";
                     let found = Diagnostic::error(inner_text.span(), title, "the inner one", next);
                     self.diagnostics.push(found.also(outer_text.span(), "the outer one"));
                 }

@@ -22,9 +22,18 @@ const FINDINGS_MAX: usize = 20;
 /// What is at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    File { hash: blake3::Hash, size: u64, mode: u32, mtime_ns: i128 },
-    Directory { mode: u32 },
-    Symlink { target: PathBuf },
+    File {
+        hash: blake3::Hash,
+        size: u64,
+        mode: u32,
+        mtime_ns: i128,
+    },
+    Directory {
+        mode: u32,
+    },
+    Symlink {
+        target: PathBuf,
+    },
     /// Nothing that replicates.
     Other,
 }
@@ -136,8 +145,7 @@ impl Verdict {
     fn compare(&mut self, trees: &BTreeMap<String, Tree>) {
         let paths: BTreeSet<&PathBuf> = trees.values().flat_map(|tree| tree.0.keys()).collect();
         for path in paths {
-            let items: Vec<_> =
-                trees.iter().map(|(node, tree)| (node, tree.0.get(path))).collect();
+            let items: Vec<_> = trees.iter().map(|(node, tree)| (node, tree.0.get(path))).collect();
             if items.windows(2).any(|pair| pair[0].1 != pair[1].1) {
                 self.equal = false;
                 let each = items.iter().map(|(node, item)| match item {
@@ -174,7 +182,10 @@ impl Verdict {
             }
             if !current && !archive.contains(upload.hash.as_bytes()) {
                 self.lost += 1;
-                self.find(path, "LOST: its last content is not everywhere and in no archive".into());
+                self.find(
+                    path,
+                    "LOST: its last content is not everywhere and in no archive".into(),
+                );
             }
         }
     }

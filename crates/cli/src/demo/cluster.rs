@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chainsync_engine::{FlushReport, Status};
+use chainsync_host::PrivateKey;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 use super::Trouble;
 use crate::control::Client;
-use crate::host::PrivateKey;
 
 pub(super) const NODES: [&str; 3] = ["apollo", "chronos", "hermes"];
 /// An empty ring starts in milliseconds; a busy machine with cold files may take longer.
@@ -57,7 +57,8 @@ impl Cluster {
         for ((name, key), address) in NODES.iter().zip(&keys).zip(&addresses) {
             let id = key.public_id();
             // Writing to a String cannot fail.
-            let _ = write!(nodes, "\n[nodes.{name}]\naddress = \"{address}\"\nid      = \"{id}\"\n");
+            let _ =
+                write!(nodes, "\n[nodes.{name}]\naddress = \"{address}\"\nid      = \"{id}\"\n");
         }
         let mut daemons = Vec::new();
         for ((name, key), address) in NODES.into_iter().zip(&keys).zip(&addresses) {
@@ -97,7 +98,8 @@ impl Cluster {
         let mut lacking = Vec::new();
         for daemon in &self.daemons {
             let left = deadline.saturating_duration_since(Instant::now());
-            lacking.extend(daemon.flush(left, false)?.into_iter().filter(|report| !report.complete));
+            lacking
+                .extend(daemon.flush(left, false)?.into_iter().filter(|report| !report.complete));
         }
         Ok(lacking)
     }
@@ -138,7 +140,12 @@ impl Daemon {
         }
     }
 
-    fn write(&self, key: &PrivateKey, address: &SocketAddr, nodes: &str) -> Result<(), anyhow::Error> {
+    fn write(
+        &self,
+        key: &PrivateKey,
+        address: &SocketAddr,
+        nodes: &str,
+    ) -> Result<(), anyhow::Error> {
         std::fs::create_dir_all(&self.share)?;
         let home = self.config.parent().unwrap_or(Path::new("/"));
         let key_file = home.join("node.key");
@@ -167,7 +174,11 @@ impl Daemon {
         self.client().status(None).map_err(error)
     }
 
-    pub(super) fn flush(&self, patience: Duration, live: bool) -> Result<Vec<FlushReport>, Trouble> {
+    pub(super) fn flush(
+        &self,
+        patience: Duration,
+        live: bool,
+    ) -> Result<Vec<FlushReport>, Trouble> {
         let error = |error| Trouble::new(format!("ask {} to flush", self.name), error);
         self.client().flush(None, patience, live).map_err(error)
     }
@@ -182,7 +193,10 @@ impl Daemon {
         command.args(["run", "--config"]).arg(&self.config);
         // The terminal's Ctrl-C is for the demo, which then stops its daemons in order.
         command.process_group(0);
-        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("JOURNAL_STREAM");
+        command
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let me = rustix::process::getpid();
         // SAFETY: between fork and exec only two system calls are made, nothing is allocated and no
@@ -259,7 +273,10 @@ pub(super) fn wait<T>(
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            return Err(Trouble::new(format!("wait until {what}"), format!("not within {patience:?}")));
+            return Err(Trouble::new(
+                format!("wait until {what}"),
+                format!("not within {patience:?}"),
+            ));
         }
         std::thread::sleep(POLL_INTERVAL);
     }

@@ -4,7 +4,7 @@
 //! are written in place (create, write, close), half under a temporary name in the same directory
 //! and renamed. Nothing is recorded before it is finished, and every finished upload is recorded.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,11 @@ pub(super) struct Storm {
 pub(super) type Finished = Mutex<Vec<Upload>>;
 
 /// Runs a storm to its end, or until `stopped` says so.
-pub(super) fn run(storm: &Storm, finished: &Finished, stopped: &dyn Fn() -> bool) -> io::Result<()> {
+pub(super) fn run(
+    storm: &Storm,
+    finished: &Finished,
+    stopped: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let start = Instant::now();
     let mut overwrite = storm.overwrite.iter();
     for index in 0..storm.files {
@@ -84,7 +88,10 @@ pub(super) fn record(finished: &Finished, upload: Upload) {
 fn fresh_path(storm: &Storm, index: u64) -> PathBuf {
     let directory = index % DIRECTORIES;
     let (outer, inner) = (directory / 8, directory % 8);
-    PathBuf::from(format!("album-{outer}/page-{inner}/{}-{}-{index:06}.jpg", storm.label, storm.node))
+    PathBuf::from(format!(
+        "album-{outer}/page-{inner}/{}-{}-{index:06}.jpg",
+        storm.label, storm.node
+    ))
 }
 
 fn upload(storm: &Storm, path: &Path, index: u64) -> io::Result<Upload> {
@@ -162,7 +169,8 @@ mod tests {
         run(&storm, &finished, &|| false).unwrap();
         storm.label = "b".to_owned();
         storm.files = 20;
-        storm.overwrite = finished.lock().unwrap()[..5].iter().map(|one| one.path.clone()).collect();
+        storm.overwrite =
+            finished.lock().unwrap()[..5].iter().map(|one| one.path.clone()).collect();
         run(&storm, &finished, &|| false).unwrap();
         let finished = finished.into_inner().unwrap();
         // Every tenth of 20 makes room for one overwrite.
@@ -176,7 +184,8 @@ mod tests {
             assert_eq!(blake3::hash(&std::fs::read(&path).unwrap()), upload.hash);
             let metadata = std::fs::metadata(&path).unwrap();
             assert_eq!(metadata.permissions().mode() & 0o7777, upload.mode);
-            let mtime = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+            let mtime =
+                i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
             assert_eq!(mtime, upload.mtime_ns);
         }
         let contents: BTreeSet<_> = finished.iter().map(|one| *one.hash.as_bytes()).collect();

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::args;
 use crate::failure::{Exit, Failure};
+use crate::output::{print, print_json};
 use cluster::{Cluster, INTERRUPTED};
 use story::Story;
 
@@ -35,7 +36,8 @@ impl Trouble {
 pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
     catch_interrupts();
     let place = Place::open(options.dir.as_deref())?;
-    let mut cluster = Cluster::prepare(&place.path).map_err(|trouble| failed(&trouble, &place, None))?;
+    let mut cluster =
+        Cluster::prepare(&place.path).map_err(|trouble| failed(&trouble, &place, None))?;
     let outcome = Story::new(options, &mut cluster).run();
     // Before anything is said or removed: nobody reads what still changes.
     cluster.stop();
@@ -43,7 +45,7 @@ pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
         Ok(told) => told,
         Err(trouble) => return Err(failed(&trouble, &place.keep(), Some(&cluster))),
     };
-    let good = report.converged && report.lost == 0;
+    let good = report.converged && report.lost == 0 && findings.is_empty();
     for finding in &findings {
         eprintln!("{finding}");
     }
@@ -55,9 +57,9 @@ pub(crate) fn run(options: &args::Demo) -> Result<Exit, Failure> {
         }
     }
     if options.json {
-        println!("{}", crate::status::json(&report));
+        print_json(&report);
     } else {
-        print!("{}", report.in_words(&options.kill));
+        print(&report.in_words(&options.kill));
     }
     Ok(if good { Exit::Good } else { Exit::No })
 }

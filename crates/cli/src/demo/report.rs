@@ -37,25 +37,37 @@ impl Report {
             None => "not measured".to_owned(),
         };
         let mut rows = vec![
-            ("undisturbed storm", format!(
-                "{} uploads, {} until all three nodes held them durably",
-                self.files,
-                number(self.files_per_second, " files/s")
-            )),
-            ("lag in the storm", format!(
-                "p50 {}, p99 {}",
-                number(self.lag_ms_p50, " ms"),
-                number(self.lag_ms_p99, " ms")
-            )),
-            ("lag of one upload", format!(
-                "p50 {}, p99 {} to the last node of an idle ring",
-                number(self.idle_lag_ms_p50, " ms"),
-                number(self.idle_lag_ms_p99, " ms")
-            )),
-            ("bytes on a link", format!(
-                "{} of the contents that had to pass",
-                number(self.link_bytes_ratio, " times")
-            )),
+            (
+                "undisturbed storm",
+                format!(
+                    "{} uploads, {} until all three nodes held them durably",
+                    self.files,
+                    number(self.files_per_second, " files/s")
+                ),
+            ),
+            (
+                "lag in the storm",
+                format!(
+                    "p50 {}, p99 {}",
+                    number(self.lag_ms_p50, " ms"),
+                    number(self.lag_ms_p99, " ms")
+                ),
+            ),
+            (
+                "lag of one upload",
+                format!(
+                    "p50 {}, p99 {} to the last node of an idle ring",
+                    number(self.idle_lag_ms_p50, " ms"),
+                    number(self.idle_lag_ms_p99, " ms")
+                ),
+            ),
+            (
+                "bytes on a link",
+                format!(
+                    "{} of the contents that had to pass",
+                    number(self.link_bytes_ratio, " times")
+                ),
+            ),
             ("bypass", format!("{} after {killed} was killed", number(self.bypass_ms, " ms"))),
             ("catch-up", format!("{} after {killed} was started", number(self.catchup_ms, " ms"))),
             ("conflicts", self.conflicts.to_string()),
@@ -64,11 +76,14 @@ impl Report {
         for (node, digest) in &self.digests {
             rows.push(("tree", format!("{} {node}", &digest[..digest.len().min(16)])));
         }
-        rows.push(("verdict", match (self.converged, self.lost) {
-            (true, 0) => "the three trees are equal and nothing is lost".to_owned(),
-            (false, 0) => "NOT converged; nothing is lost".to_owned(),
-            (_, lost) => format!("LOST {lost}"),
-        }));
+        rows.push((
+            "verdict",
+            match (self.converged, self.lost) {
+                (true, 0) => "the three trees are equal and nothing is lost".to_owned(),
+                (false, 0) => "NOT converged; nothing is lost".to_owned(),
+                (_, lost) => format!("LOST {lost}"),
+            },
+        ));
         rows.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
     }
 }

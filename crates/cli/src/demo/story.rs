@@ -47,6 +47,8 @@ pub(super) struct Story<'o, 'c> {
     /// In the order in which they were finished, over all nodes.
     uploads: Vec<Upload>,
     report: Report,
+    /// What is wrong, in words.
+    findings: Vec<String>,
     progress: ProgressBar,
 }
 
@@ -59,7 +61,7 @@ impl<'o, 'c> Story<'o, 'c> {
         }
         progress.enable_steady_tick(Duration::from_millis(100));
         let report = Report { files: options.files, ..Report::default() };
-        Self { options, cluster, uploads: Vec::new(), report, progress }
+        Self { options, cluster, uploads: Vec::new(), report, findings: Vec::new(), progress }
     }
 
     /// The report, and in words what is wrong, if anything is.
@@ -67,16 +69,16 @@ impl<'o, 'c> Story<'o, 'c> {
         let begun = Instant::now();
         self.say("starting apollo, chronos and hermes");
         self.cluster.start()?;
-        let mut findings = self.flush("the empty ring")?;
+        self.flush("the empty ring")?;
         self.undisturbed_storm()?;
         self.single_uploads()?;
         self.storm_with_a_death()?;
         self.catch_up()?;
         self.storm_everywhere()?;
-        findings.extend(self.verdict()?);
+        self.verdict()?;
         self.report.seconds = (begun.elapsed().as_secs_f64() * 1e3).round() / 1e3;
         self.progress.finish_and_clear();
-        Ok((self.report, findings))
+        Ok((self.report, self.findings))
     }
 
     fn undisturbed_storm(&mut self) -> Result<(), Trouble> {
@@ -90,7 +92,8 @@ impl<'o, 'c> Story<'o, 'c> {
         let lacking = self.cluster.daemons()[0].flush(patience, false)?;
         let seconds = begun.elapsed().as_secs_f64();
         if lacking.iter().all(|report| report.complete) {
-            self.report.files_per_second = Some((uploads.len() as f64 / seconds * 10.0).round() / 10.0);
+            self.report.files_per_second =
+                Some((uploads.len() as f64 / seconds * 10.0).round() / 10.0);
         }
         let after = self.statuses()?;
         let contents: u64 = uploads.iter().map(|upload| upload.size).sum();
@@ -118,7 +121,9 @@ impl<'o, 'c> Story<'o, 'c> {
         for daemon in &self.cluster.daemons()[1..] {
             for upload in uploads {
                 // Missing ones are the auditor's affair.
-                let Ok(metadata) = std::fs::metadata(daemon.share.join(&upload.path)) else { continue };
+                let Ok(metadata) = std::fs::metadata(daemon.share.join(&upload.path)) else {
+                    continue;
+                };
                 let published = i128::from(metadata.ctime()) * 1_000_000_000
                     + i128::from(metadata.ctime_nsec());
                 let lag_ns = (published - upload.closed_ns).max(0);
@@ -176,9 +181,10 @@ impl<'o, 'c> Story<'o, 'c> {
             let moment = cluster.daemon(&killed).kill();
             // The kill itself takes a moment; what was closed before its end may have gone through.
             let dead = Instant::now();
-            let first = wait("an upload is written after the kill", SECOND_STORM + UPLOAD_TIMEOUT, || {
-                Ok(locked(&finished[0]).iter().find(|upload| upload.closed >= dead).cloned())
-            })?;
+            let first =
+                wait("an upload is written after the kill", SECOND_STORM + UPLOAD_TIMEOUT, || {
+                    Ok(locked(&finished[0]).iter().find(|upload| upload.closed >= dead).cloned())
+                })?;
             progress.set_message(format!("{killed} is dead: waiting for the bypass"));
             let path = share.join(&first.path);
             let what = format!("{} is readable on {successor}", path.display());
@@ -186,8 +192,12 @@ impl<'o, 'c> Story<'o, 'c> {
             Ok(ms(seen.saturating_duration_since(moment)))
         });
         self.collect(finished);
-        self.report.bypass_ms = Some(bypassed?);
-        Ok(())
+        match bypassed {
+            Ok(bypass_ms) => self.report.bypass_ms = Some(bypass_ms),
+            // The ring may still heal, and the verdict is worth having.
+            Err(trouble) => self.findings.push(trouble.to_string()),
+        }
+        check_interrupted()
     }
 
     fn catch_up(&mut self) -> Result<(), Trouble> {
@@ -204,12 +214,14 @@ impl<'o, 'c> Story<'o, 'c> {
             }
             // The comparison reads everything; what it finds was so when it began.
             let moment = begun.elapsed();
-            if self.trees()?.values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] == pair[1]) {
+            if self.trees()?.values().collect::<Vec<_>>().windows(2).all(|pair| pair[0] == pair[1])
+            {
                 self.report.catchup_ms = Some(ms(moment));
                 return Ok(());
             }
         }
         // Not the end: the verdict says what differs.
+        self.findings.push(format!("{killed} did not catch up within {CATCHUP_TIMEOUT:?}"));
         Ok(())
     }
 
@@ -227,39 +239,47 @@ impl<'o, 'c> Story<'o, 'c> {
         Ok(())
     }
 
-    /// What is wrong, in words.
-    fn verdict(&mut self) -> Result<Vec<String>, Trouble> {
-        let mut findings = self.flush("the end")?;
-        let complete = findings.is_empty();
-        self.report.conflicts =
-            self.statuses()?.iter().flat_map(|status| &status.shares).map(|share| share.conflicts).sum();
+    fn verdict(&mut self) -> Result<(), Trouble> {
+        let complete = self.flush("the end")?;
+        self.report.conflicts = self
+            .statuses()?
+            .iter()
+            .flat_map(|status| &status.shares)
+            .map(|share| share.conflicts)
+            .sum();
         self.say("comparing every file");
         let trees = self.trees()?;
         let mut archive = Archive::new();
         for daemon in self.cluster.daemons() {
-            read_archive(&daemon.archive, &mut archive)
-                .map_err(|error| Trouble::new(format!("read the archive of {}", daemon.name), error))?;
+            read_archive(&daemon.archive, &mut archive).map_err(|error| {
+                Trouble::new(format!("read the archive of {}", daemon.name), error)
+            })?;
         }
         self.uploads.sort_by_key(|upload| upload.closed);
         let verdict = audit(&trees, &archive, &self.uploads);
-        findings.extend(verdict.findings);
+        self.findings.extend(verdict.findings);
         self.report.lost = verdict.lost;
         self.report.converged = complete && verdict.equal && verdict.faithful;
-        self.report.digests =
-            trees.iter().map(|(node, tree)| (node.clone(), tree.digest().to_hex().to_string())).collect();
-        Ok(findings)
+        self.report.digests = trees
+            .iter()
+            .map(|(node, tree)| (node.clone(), tree.digest().to_hex().to_string()))
+            .collect();
+        Ok(())
     }
 
-    /// Who lacks what, in words; nothing when all is well.
-    fn flush(&mut self, when: &str) -> Result<Vec<String>, Trouble> {
+    /// Whether every node has everything; who lacks what is a finding.
+    fn flush(&mut self, when: &str) -> Result<bool, Trouble> {
         self.say("waiting until every node has everything");
         let lacking = self.cluster.flush(self.patience())?;
-        let each = lacking.iter().flat_map(|report| &report.lacking);
-        Ok(each.map(|one| format!("flush at {when}: {} lacks it: {}", one.node, one.reason)).collect())
+        for one in lacking.iter().flat_map(|report| &report.lacking) {
+            self.findings.push(format!("flush at {when}: {} lacks it: {}", one.node, one.reason));
+        }
+        Ok(lacking.is_empty())
     }
 
     fn patience(&self) -> Duration {
-        FLUSH_TIMEOUT_MIN + Duration::from_secs(u64::from(self.options.files) / FILES_PER_SECOND_MIN)
+        FLUSH_TIMEOUT_MIN
+            + Duration::from_secs(u64::from(self.options.files) / FILES_PER_SECOND_MIN)
     }
 
     fn storm(&self, node: &str, label: &str, files: u64) -> Storm {
@@ -351,7 +371,8 @@ fn locked(finished: &Finished) -> std::sync::MutexGuard<'_, Vec<Upload>> {
 }
 
 fn link_bytes_sent(status: &Status, to: &str) -> u64 {
-    let sent = |share: &chainsync_engine::ShareStatus| share.counters.link_bytes_sent.get(to).copied();
+    let sent =
+        |share: &chainsync_engine::ShareStatus| share.counters.link_bytes_sent.get(to).copied();
     status.shares.iter().filter_map(sent).sum()
 }
 
@@ -376,7 +397,10 @@ fn wait_closely(
         }
         check_interrupted()?;
         if Instant::now() >= deadline {
-            return Err(Trouble::new(format!("wait until {what}"), format!("not within {patience:?}")));
+            return Err(Trouble::new(
+                format!("wait until {what}"),
+                format!("not within {patience:?}"),
+            ));
         }
         std::thread::sleep(INTERVAL);
     }
