@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
 use chainsync_core::hints::Urgency;
-use chainsync_core::projection::{implied_dir, is_shadowed};
+use chainsync_core::projection::{blocks, implied_dir, is_shadowed};
 use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
@@ -119,7 +119,9 @@ impl<E: Env> Share<E> {
                 above.push((record.kind, record.version.stamp));
             }
         }
-        let below = if record.kind.is_dir() { None } else { rows.greatest_live_below(path)? };
+        // Nothing above that could shadow it, and it shadows nothing: the usual directory.
+        let plain = record.kind.is_dir() && above.iter().all(|(kind, _)| !blocks(kind));
+        let below = if plain { None } else { rows.greatest_live_below(path)? };
         let above = above.iter().map(|(kind, stamp)| (kind, stamp));
         let shadowed = is_shadowed(&record.kind, &record.version.stamp, above, below.as_ref());
         Ok(if shadowed { record.kind.tombstone() } else { record.kind.clone() })
