@@ -7,9 +7,9 @@ use std::sync::Mutex;
 
 use chainsync_core::gossip::{Row, RowId, Rows};
 use chainsync_core::{NodeName, RelPath, Ring, Stat};
-use tokio::sync::watch;
 
 use crate::share::lock;
+use crate::signal;
 use crate::status::{Counters, MemberState, Problem};
 
 /// Problems kept in memory with their reasons; beyond that only the count is right.
@@ -21,9 +21,9 @@ pub struct Board {
     inner: Mutex<Inner>,
     counters: Mutex<Counters>,
     /// Counts changes of the rows; connections wait for it.
-    pub rows_moved: watch::Sender<u64>,
+    pub rows_moved: signal::Sender<u64>,
     /// Counts what a new row of this node should tell.
-    pub touched: watch::Sender<u64>,
+    pub touched: signal::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -80,8 +80,8 @@ impl Board {
             ring,
             inner: Mutex::new(inner),
             counters: Mutex::default(),
-            rows_moved: watch::Sender::new(0),
-            touched: watch::Sender::new(0),
+            rows_moved: signal::Sender::new(0),
+            touched: signal::Sender::new(0),
         }
     }
 

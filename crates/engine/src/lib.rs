@@ -20,6 +20,7 @@ mod publish;
 mod recover;
 mod report;
 mod share;
+mod signal;
 pub mod status;
 mod tasks;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chainsync_core::wire::Frame;
 use chainsync_core::{NodeId, ShareName};
 use chainsync_env::{Env, Listener, Net};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -20,6 +20,7 @@ use crate::link::receive::{
     APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, refuse, serve, shares_protocol,
 };
 use crate::share::Share;
+use crate::signal;
 use crate::status::{FlushReport, Status};
 use crate::{link, recover, tasks};
 
@@ -43,7 +44,7 @@ struct Shared<E: Env> {
     shares: Vec<Arc<Share<E>>>,
     apply: BTreeMap<ShareName, mpsc::Sender<Arrived>>,
     started_ms: u64,
-    stop: watch::Sender<bool>,
+    stop: signal::Sender<bool>,
 }
 
 /// Asks a running node, and stops it. Cheap to clone; once the node has ended, its answers are the
@@ -94,7 +95,7 @@ impl<E: Env> Node<E> {
             shares.push(Arc::new(share));
         }
         let started_ms = u64::try_from(env.wall_ns() / 1_000_000).unwrap_or(0);
-        let stop = watch::Sender::new(false);
+        let stop = signal::Sender::new(false);
         let shared = Shared { env, config, shares, apply: senders, started_ms, stop };
         Ok(Self { shared: Arc::new(shared), listener, apply: receivers })
     }

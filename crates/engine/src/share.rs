@@ -16,7 +16,7 @@ use chainsync_core::hints::{Hints, Urgency};
 use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId};
 use chainsync_env::{Env, Peer, Point, Vfs, WatchEvent, WatchSink};
 use ignore::gitignore::Gitignore;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::archive::Archive;
 use crate::board::Board;
@@ -24,6 +24,7 @@ use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
 use crate::index::{Index, IndexError, Intent};
+use crate::signal;
 
 pub struct Share<E: Env> {
     pub env: E,
@@ -46,7 +47,7 @@ pub struct Share<E: Env> {
     /// Held by whoever changes the tree or the index. Async, so that waiting for it blocks nobody.
     pub gate: tokio::sync::Mutex<()>,
     /// Counts commits that a link may have to send.
-    pub journal_moved: watch::Sender<u64>,
+    pub journal_moved: signal::Sender<u64>,
     pub board: Board,
     pub authorship: Mutex<Authorship>,
     /// Intents that are to be tried (again).
@@ -55,9 +56,9 @@ pub struct Share<E: Env> {
     /// Ways to the upstream nodes, with the connection's number.
     pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Bytes>)>>,
     /// Recovered and swept once: may link.
-    pub ready: watch::Sender<bool>,
+    pub ready: signal::Sender<bool>,
     /// Rounds of looking at hints that are done.
-    pub generations: watch::Sender<u64>,
+    pub generations: signal::Sender<u64>,
     pub looking: AtomicBool,
     cookie_count: AtomicU64,
     staging_run: u64,
@@ -84,7 +85,7 @@ pub struct HintQueue {
     hints: Mutex<Hints>,
     pub wake: Notify,
     /// The newest cookie that came back.
-    pub cookie: watch::Sender<u64>,
+    pub cookie: signal::Sender<u64>,
     pub root_gone: std::sync::atomic::AtomicBool,
 }
 
@@ -196,13 +197,13 @@ impl<E: Env> Share<E> {
             exclude: opened.exclude,
             contents: Mutex::default(),
             gate: tokio::sync::Mutex::new(()),
-            journal_moved: watch::Sender::new(0),
+            journal_moved: signal::Sender::new(0),
             authorship: Mutex::new(Authorship { fresh, confirmed: false }),
             pending: Mutex::default(),
             pending_wake: Notify::new(),
             outboxes: Mutex::default(),
-            ready: watch::Sender::new(false),
-            generations: watch::Sender::new(0),
+            ready: signal::Sender::new(false),
+            generations: signal::Sender::new(0),
             looking: AtomicBool::new(false),
             cookie_count: AtomicU64::new(0),
             staging_run,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use chainsync_core::NodeName;
 use chainsync_env::{Env, Point};
-use tokio::sync::watch;
+
 use tokio::time::{sleep, timeout};
 
 use super::LinkError;
 use super::send::{Link, serve};
 use crate::share::Share;
+use crate::signal;
 
 /// How long a peer may take to answer a connection. A stopped process accepts and says nothing.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -30,8 +31,8 @@ struct Serving {
     rank: usize,
     node: NodeName,
     task: Pin<Box<dyn Future<Output = LinkError> + Send>>,
-    first_pass: watch::Receiver<bool>,
-    close: watch::Sender<bool>,
+    first_pass: signal::Receiver<bool>,
+    close: signal::Sender<bool>,
 }
 
 /// Runs this node's link for ever.
@@ -156,8 +157,8 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
         share.env.probe(Point::Bypass);
     }
     tracing::info!(share = %share.config.name, to = %node, bypass = rank > 0, "link open");
-    let (first_pass, first_pass_done) = watch::channel(false);
-    let (close, closing) = watch::channel(false);
+    let (first_pass, first_pass_done) = signal::channel(false);
+    let (close, closing) = signal::channel(false);
     let task = Box::pin(serve(share.clone(), link, first_pass, closing));
     Some(Serving { rank, node: node.clone(), task, first_pass: first_pass_done, close })
 }

@@ -12,7 +12,7 @@ use chainsync_core::wire::{
 use chainsync_core::{Knowledge, NodeName};
 use chainsync_env::{Env, Net, Point};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::LinkError;
@@ -20,6 +20,7 @@ use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_
 use super::pass::{Pass, Step};
 use crate::index::{Rows, cursor_position};
 use crate::share::{Share, ShareError};
+use crate::signal;
 
 /// Batches under way. Enough to keep the receiver busy while acknowledgements travel.
 const WINDOW_BATCHES: usize = 6;
@@ -71,8 +72,8 @@ impl<E: Env> Link<E> {
 pub async fn serve<E: Env>(
     share: Arc<Share<E>>,
     link: Link<E>,
-    first_pass: watch::Sender<bool>,
-    closing: watch::Receiver<bool>,
+    first_pass: signal::Sender<bool>,
+    closing: signal::Receiver<bool>,
 ) -> LinkError {
     let Link { to, reader, writer, welcome } = link;
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
@@ -110,8 +111,8 @@ struct Sender<E: Env> {
     number: u64,
     /// Number, bytes, and whether it ends a pass.
     in_flight: VecDeque<(u64, usize, bool)>,
-    first_pass: watch::Sender<bool>,
-    closing: watch::Receiver<bool>,
+    first_pass: signal::Sender<bool>,
+    closing: signal::Receiver<bool>,
     heard: Instant,
     said: Instant,
 }
@@ -123,8 +124,8 @@ impl<E: Env> Sender<E> {
         reader: FrameReader<ReadHalf<Stream<E>>>,
         welcome: Welcome,
         outbox: mpsc::Sender<Bytes>,
-        first_pass: watch::Sender<bool>,
-        closing: watch::Receiver<bool>,
+        first_pass: signal::Sender<bool>,
+        closing: signal::Receiver<bool>,
     ) -> Result<Self, LinkError> {
         let index = share.index.read().map_err(ShareError::from)?;
         let position = match cursor_position(&index, welcome.cursor).map_err(ShareError::from)? {
