@@ -37,7 +37,7 @@ enum Outcome {
     Done {
         kind: Kind,
         identity: Option<Identity>,
-        displaced: Option<Displaced>,
+        displaced: Option<Box<Displaced>>,
     },
     /// Not now: what is in a directory has to go first, or the content is not here.
     Wait(String),
@@ -353,7 +353,7 @@ impl<E: Env> Job<'_, E> {
         self.dirs.forget(path);
         let mut outcome = self.placed(path, desired, parent)?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
-            *displaced = Some(self.judge(name, was, intent)?);
+            *displaced = Some(Box::new(self.judge(name, was, intent)?));
         }
         Ok(Some(outcome))
     }
@@ -382,7 +382,7 @@ impl<E: Env> Job<'_, E> {
         }
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
-        let displaced = Some(self.judge(name, was, intent)?);
+        let displaced = Some(Box::new(self.judge(name, was, intent)?));
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced }))
     }
 
@@ -613,7 +613,7 @@ impl<E: Env> Job<'_, E> {
                         &displaced,
                     )?;
                     if let Some(displaced) = displaced {
-                        durable |= share.settle(&mut writer, &path, displaced, &mut after)?;
+                        durable |= share.settle(&mut writer, &path, *displaced, &mut after)?;
                     }
                 }
                 Outcome::Moot => share.board.solved(&path),
@@ -637,7 +637,7 @@ fn record_published(
     kind: Kind,
     identity: Option<Identity>,
     after: &mut Aftermath,
-    displaced: &Option<Displaced>,
+    displaced: &Option<Box<Displaced>>,
 ) -> Result<(), ShareError> {
     let Some(mut record) = writer.record(path)? else { return Ok(()) };
     record.publish(Published { kind, version: intent.version.clone(), identity });
