@@ -90,6 +90,13 @@ impl Oracle {
         }
     }
 
+    /// The file that an upload is still writing got another name.
+    pub fn moved(&mut self, id: usize, path: &[u8]) {
+        let upload = &mut self.uploads[id];
+        upload.path = path.to_vec();
+        self.places.entry(upload.hash).or_default().insert(path.to_vec());
+    }
+
     /// Somebody gave up in the middle: what is there is a file like any other.
     pub fn left_behind(&mut self, path: &[u8], content: &Content) {
         self.places.entry(ContentHash::of(content)).or_default().insert(path.to_vec());
