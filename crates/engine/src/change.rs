@@ -5,7 +5,7 @@ use chainsync_core::decide::{change_version, import_stamp};
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::projection::blocks;
 use chainsync_core::{
-    ContentHash, Entry, Identity, Kind, Published, Record, RelPath, ReplicaId, Stamp, Stat,
+    ContentHash, Entry, Identity, Kind, Published, Record, RelPath, ReplicaId, Stat,
 };
 use chainsync_env::{Env, Point, Vfs};
 
@@ -76,12 +76,11 @@ impl<E: Env> Share<E> {
         let mut version = change_version(base.as_ref(), made_ms, author, dot.counter);
         if let (Made::Import(stat), None) = (change.made, &base) {
             version.stamp = import_stamp(&stat, self.now_ms(), self.vfs.ctime_tick_ns(), author);
-        }
-        if record.is_none()
+        } else if record.is_none()
             && let Some(floor) = writer.state.collected_stamp
-            && version.stamp <= floor
         {
-            version.stamp = Stamp::of_change(0, author, Some(&floor));
+            // A tombstone that was collected here may still be somewhere (PROTOCOL A7).
+            version.stamp = version.stamp.above(&floor);
         }
         let entry = Entry { path: change.path.clone(), kind: change.kind.clone(), version };
         let known = record.as_ref().map(|record| (&record.kind, &record.version));

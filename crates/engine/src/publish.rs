@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
 use chainsync_core::hints::Urgency;
-use chainsync_core::projection::{implied_dir, is_shadowed};
+use chainsync_core::projection::{blocks, implied_dir, is_shadowed};
 use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
@@ -37,7 +37,7 @@ enum Outcome {
     Done {
         kind: Kind,
         identity: Option<Identity>,
-        displaced: Option<Displaced>,
+        displaced: Option<Box<Displaced>>,
     },
     /// Not now: what is in a directory has to go first, or the content is not here.
     Wait(String),
@@ -119,7 +119,9 @@ impl<E: Env> Share<E> {
                 above.push((record.kind, record.version.stamp));
             }
         }
-        let below = if record.kind.is_dir() { None } else { rows.greatest_live_below(path)? };
+        // Nothing above that could shadow it, and it shadows nothing: the usual directory.
+        let plain = record.kind.is_dir() && above.iter().all(|(kind, _)| !blocks(kind));
+        let below = if plain { None } else { rows.greatest_live_below(path)? };
         let above = above.iter().map(|(kind, stamp)| (kind, stamp));
         let shadowed = is_shadowed(&record.kind, &record.version.stamp, above, below.as_ref());
         Ok(if shadowed { record.kind.tombstone() } else { record.kind.clone() })
@@ -351,7 +353,7 @@ impl<E: Env> Job<'_, E> {
         self.dirs.forget(path);
         let mut outcome = self.placed(path, desired, parent)?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
-            *displaced = Some(self.judge(name, was, intent)?);
+            *displaced = Some(Box::new(self.judge(name, was, intent)?));
         }
         Ok(Some(outcome))
     }
@@ -380,7 +382,7 @@ impl<E: Env> Job<'_, E> {
         }
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
-        let displaced = Some(self.judge(name, was, intent)?);
+        let displaced = Some(Box::new(self.judge(name, was, intent)?));
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced }))
     }
 
@@ -611,7 +613,7 @@ impl<E: Env> Job<'_, E> {
                         &displaced,
                     )?;
                     if let Some(displaced) = displaced {
-                        durable |= share.settle(&mut writer, &path, displaced, &mut after)?;
+                        durable |= share.settle(&mut writer, &path, *displaced, &mut after)?;
                     }
                 }
                 Outcome::Moot => share.board.solved(&path),
@@ -635,7 +637,7 @@ fn record_published(
     kind: Kind,
     identity: Option<Identity>,
     after: &mut Aftermath,
-    displaced: &Option<Displaced>,
+    displaced: &Option<Box<Displaced>>,
 ) -> Result<(), ShareError> {
     let Some(mut record) = writer.record(path)? else { return Ok(()) };
     record.publish(Published { kind, version: intent.version.clone(), identity });

@@ -105,6 +105,7 @@ impl<E: Env> Share<E> {
             waits.push(format!("{}: {} problems", self.me, view.problems.len()));
         }
         let knowledge = self.index.state().knowledge;
+        let known = knowledge.to_vector();
         for (node, member) in self.config.ring.nodes().iter().zip(members) {
             if *node == self.me {
                 continue;
@@ -117,7 +118,7 @@ impl<E: Env> Share<E> {
                 waits.push(format!("{node}: unreachable"));
             } else if let Some(reason) = &row.halted {
                 waits.push(format!("{node} is halted: {reason}"));
-            } else if row.knowledge != knowledge || !row.applied.includes(&knowledge.to_vector()) {
+            } else if !knowledge.includes(&row.knowledge) || !row.applied.includes(&known) {
                 waits.push(format!("{node}: {} changes behind", member.behind));
             } else if row.unread || row.passing {
                 waits.push(format!("{node}: changes under way"));

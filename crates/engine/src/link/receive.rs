@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use chainsync_core::batch::INLINE_BYTES_MAX;
-use chainsync_core::wire::{Batch, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome};
+use chainsync_core::wire::{
+    Ack, Batch, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome,
+};
 use chainsync_core::{ContentHash, NodeName, RelPath};
 use chainsync_env::{Env, Net};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -41,7 +43,7 @@ pub struct Arrived {
 }
 
 enum Reply {
-    Say(Frame),
+    Acknowledge(Ack),
     End(String),
 }
 
@@ -166,7 +168,7 @@ impl<E: Env> Receiver<E> {
             let step = tokio::select! {
                 biased;
                 reply = replies.recv() => match reply {
-                    Some(Reply::Say(frame)) => self.say(&frame).await,
+                    Some(Reply::Acknowledge(ack)) => self.say(&Frame::Ack(ack)).await,
                     Some(Reply::End(reason)) => {
                         let _ = self.say(&Frame::Goodbye(reason.clone())).await;
                         Err(LinkError::Goodbye(reason))
@@ -296,7 +298,7 @@ async fn apply_one<E: Env>(
     let (worker, upstream) = (share.clone(), from.clone());
     let recorded = share.env.blocking(move || worker.record_batch(&upstream, staged)).await?;
     // The connection may be gone: what is recorded stays.
-    let _ = reply.send(Reply::Say(Frame::Ack(recorded.ack))).await;
+    let _ = reply.send(Reply::Acknowledge(recorded.ack)).await;
     if !recorded.paths.is_empty() {
         let worker = share.clone();
         let left = share.env.blocking(move || worker.publish_batch(recorded.paths)).await?;
