@@ -90,6 +90,13 @@ impl Oracle {
         }
     }
 
+    /// The file that an upload is still writing got another name.
+    pub fn moved(&mut self, id: usize, path: &[u8]) {
+        let upload = &mut self.uploads[id];
+        upload.path = path.to_vec();
+        self.places.entry(upload.hash).or_default().insert(path.to_vec());
+    }
+
     /// Somebody gave up in the middle: what is there is a file like any other.
     pub fn left_behind(&mut self, path: &[u8], content: &Content) {
         self.places.entry(ContentHash::of(content)).or_default().insert(path.to_vec());
@@ -101,11 +108,13 @@ impl Oracle {
         for (path, content) in files {
             let hash = ContentHash::of(content);
             self.places.entry(hash).or_default().insert(path.clone());
-            present.insert(hash);
+            present.insert((path, hash));
         }
         for upload in &mut self.uploads {
             let kept_elsewhere = upload.published_ns.iter().any(Option::is_some);
-            if upload.node == node && !kept_elsewhere && !present.contains(&upload.hash) {
+            // A file that is back under its temporary name only is an upload that never happened.
+            let kept_here = present.contains(&(&upload.path, upload.hash));
+            if upload.node == node && !kept_elsewhere && !kept_here {
                 upload.excused = true;
             }
         }
@@ -116,7 +125,10 @@ impl Oracle {
         let hash = ContentHash::of(content);
         let failure = match self.places.get(&hash) {
             Some(places) if places.contains(path) || is_conflict_copy(path) => {
-                if let Some(id) = self.by_hash.get(&hash) {
+                // Under its temporary name it has not arrived.
+                if let Some(id) = self.by_hash.get(&hash)
+                    && self.uploads[*id].path == path
+                {
                     self.uploads[*id].published_ns[node].get_or_insert(now_ns);
                 }
                 return;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::check::{self, SHARE};
 use crate::failure::Failure;
+use crate::fs::Defect;
 use crate::scenario::Scenario;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
@@ -44,12 +45,22 @@ pub struct Outcome {
 
 /// Runs a scenario once. `text` also gets the trace as text.
 pub fn run(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Outcome {
+    run_with(scenario, seed, text, None)
+}
+
+/// As [`run`], on machines with a defect: to see that it is noticed (M3).
+pub fn run_with(
+    scenario: &Scenario,
+    seed: u64,
+    text: Option<Box<dyn Write + Send>>,
+    defect: Option<Defect>,
+) -> Outcome {
     let shared = Shared::new(seed, Trace::new(text));
     let mut report = Report::default();
     let mut virtual_ms = 0;
     let mut link_bytes = BTreeMap::new();
     let mut calls = BTreeMap::new();
-    let failure = match World::new(scenario, std::sync::Arc::clone(&shared)) {
+    let failure = match World::new(scenario, std::sync::Arc::clone(&shared), defect) {
         Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
         Ok(mut world) => {
             let failure = phases(scenario, &mut world, &mut report).err();

@@ -12,7 +12,7 @@ use chainsync_env::Peer;
 
 use crate::check::{Death, SHARE, STATE};
 use crate::failure::Failure;
-use crate::fs::DiskOptions;
+use crate::fs::{Defect, DiskOptions};
 use crate::machine::Machine;
 use crate::net::node_id;
 use crate::rng::Stream;
@@ -57,7 +57,11 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(scenario: &Scenario, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub fn new(
+        scenario: &Scenario,
+        shared: Arc<Shared>,
+        defect: Option<Defect>,
+    ) -> std::io::Result<Self> {
         let epoch = Duration::from_nanos(u64::try_from(EPOCH_NS).unwrap_or(0));
         let mut builder = turmoil::Builder::new();
         builder
@@ -74,13 +78,19 @@ impl World {
 
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
-        let options = DiskOptions::default();
-        let capacity_bytes = options.capacity_bytes;
+        let capacity_bytes = DiskOptions::default().capacity_bytes;
+        let mut knobs = Stream::new(shared.seed, "knobs", "");
         let mut machines = Vec::new();
         for (index, name) in scenario.nodes.iter().enumerate() {
+            let options = DiskOptions { defect, ..draw_options(&mut knobs) };
+            shared.event(
+                name.as_str(),
+                "knobs",
+                format_args!("ctime {} queue {}", options.ctime_coarse_ns, options.watch_queue_max),
+            );
             let bandwidth = scenario.network.bandwidth.map(|scenario::Bandwidth(bits)| bits);
             let config = node_config(scenario, name);
-            let machine = Machine::new(&shared, index, config, options.clone(), bandwidth);
+            let machine = Machine::new(&shared, index, config, options, bandwidth);
             {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
@@ -348,6 +358,21 @@ impl World {
 
     fn name(&self, node: usize) -> &str {
         &self.machines[node].name
+    }
+}
+
+/// What a machine is like is drawn, so that many seeds see many kinds of machines.
+fn draw_options(knobs: &mut Stream) -> DiskOptions {
+    let defaults = DiskOptions::default();
+    // Kernels before 6.13 stamp in ticks, 4 ms in most distributions; the host reports 20 ms to be
+    // on the safe side.
+    let old_kernel = knobs.one_in(2);
+    DiskOptions {
+        ctime_coarse_ns: if old_kernel { 4_000_000 } else { 0 },
+        ctime_tick_ns: if old_kernel { 20_000_000 } else { 0 },
+        // So short a queue overflows in every burst.
+        watch_queue_max: if knobs.one_in(4) { 32 } else { defaults.watch_queue_max },
+        ..defaults
     }
 }
 

@@ -23,8 +23,12 @@ pub(crate) fn lost(
         .collect();
     let mut archived = BTreeSet::new();
     for machine in machines {
-        let archive = format!("{STATE}/archive");
-        let archive = lock(&machine.disk).tree(archive.as_bytes()).unwrap_or_default();
+        // One archive a share, wherever below the state directory it is.
+        let state = lock(&machine.disk).tree(STATE.as_bytes()).unwrap_or_default();
+        let archive = state.into_iter().filter(|(path, _)| {
+            path.split(|byte| *byte == b'/').any(|component| component == b"archive")
+        });
+        let archive: Tree = archive.collect();
         archived.extend(hashes(archive).into_values());
     }
     let oracle = lock(&shared.oracle);

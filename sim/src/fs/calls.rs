@@ -5,7 +5,7 @@ use std::io;
 
 use chainsync_env::RenameMode;
 
-use super::disk::{Actor, Disk, check_name};
+use super::disk::{Actor, Defect, Disk, check_name};
 use super::errno::{EEXIST, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, fail};
 use super::inode::{Body, Content, Dir, Meta, Name, Pending, Slot, Twin};
 use crate::watch::Happening;
@@ -95,8 +95,11 @@ impl Disk {
         }
         self.used_bytes += grows;
         let now = self.stamp_ns();
+        let hidden = actor == Actor::Writer && self.options.defect == Some(Defect::HidesWriters);
         let inode = self.inode_mut(slot);
-        (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
+        if !hidden {
+            (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
+        }
         if let Body::File(content) = &mut inode.body {
             let bytes = std::sync::Arc::make_mut(content);
             if bytes.len() < end {
@@ -269,6 +272,12 @@ impl Disk {
             self.post(from, from_name, Happening::MovedTo);
         }
         if actor == Actor::Daemon {
+            if self.fails(Defect::CutsContents, 50)
+                && let Body::File(content) = &mut self.inode_mut(moved).body
+            {
+                std::sync::Arc::make_mut(content).pop();
+                self.used_bytes -= 1;
+            }
             self.daemon_renamed(&paths, mode, moved, target);
         }
         Ok(())
@@ -411,7 +420,7 @@ impl Disk {
     }
 
     fn post(&mut self, dir: Slot, name: &[u8], happening: Happening) {
-        if self.kernel.watches(dir) {
+        if self.kernel.watches(dir) && !self.fails(Defect::LosesEvents, 50) {
             let now = self.now_ns();
             self.kernel.post(now, dir, name, happening);
         }

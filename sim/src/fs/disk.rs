@@ -53,6 +53,21 @@ pub struct DiskOptions {
     pub watch_queue_max: usize,
     /// `fs.inotify.max_user_watches`.
     pub watches_max: usize,
+    /// A defect of the system, to see that the checkers notice what it leads to.
+    pub defect: Option<Defect>,
+}
+
+/// What a machine may do wrong (M3): each has to make some scenario fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// Every sync says yes and does nothing.
+    SyncsNothing,
+    /// Nobody ever seems to be writing, and a file's times stand still.
+    HidesWriters,
+    /// One watch event in 50 is not reported.
+    LosesEvents,
+    /// One rename in 50 of the daemon says yes and leaves the target a byte short.
+    CutsContents,
 }
 
 impl Default for DiskOptions {
@@ -63,6 +78,7 @@ impl Default for DiskOptions {
             capacity_bytes: 100 << 30,
             watch_queue_max: 16_384,
             watches_max: 1 << 20,
+            defect: None,
         }
     }
 }
@@ -147,6 +163,11 @@ impl Disk {
     }
 
     // Time and turns.
+
+    /// Whether the machine has this defect, and it shows this time.
+    pub(crate) fn fails(&mut self, defect: Defect, one_in: u64) -> bool {
+        self.options.defect == Some(defect) && self.rng.one_in(one_in)
+    }
 
     /// A system call of the daemon's life `process`: lets the web application go first.
     pub(crate) fn enter(&mut self, process: u64) -> io::Result<()> {

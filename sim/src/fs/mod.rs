@@ -16,7 +16,7 @@ mod tests;
 mod view;
 mod writer;
 
-pub use disk::{Actor, Disk, DiskOptions, SharedDisk};
+pub use disk::{Actor, Defect, Disk, DiskOptions, SharedDisk};
 pub use durability::Loss;
 pub(crate) use inode::{Body, Content, Slot};
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};

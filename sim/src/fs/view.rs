@@ -5,7 +5,7 @@ use std::io;
 use chainsync_core::{RelPath, Stat};
 use chainsync_env::{DirEntry, RenameMode, Space, Vfs};
 
-use super::disk::{Actor, Disk, SharedDisk, listing_order};
+use super::disk::{Actor, Defect, Disk, SharedDisk, listing_order};
 use super::errno::{EINVAL, EIO, EISDIR, ELOOP, fail};
 use super::inode::{Body, Slot};
 use crate::shared::lock;
@@ -125,7 +125,10 @@ impl Vfs for SimFs {
     }
 
     fn has_writer(&self, file: &SimFile) -> io::Result<Option<bool>> {
-        self.call(|disk| Ok(Some(disk.inode(file.0.slot).writers > 0)))
+        self.call(|disk| {
+            let hidden = disk.options.defect == Some(Defect::HidesWriters);
+            Ok(Some(disk.inode(file.0.slot).writers > 0 && !hidden))
+        })
     }
 
     fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {

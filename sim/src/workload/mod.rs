@@ -13,7 +13,7 @@ use std::io;
 use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
 
-use crate::fs::{Actor, Body, Disk};
+use crate::fs::{Actor, Body, Content, Disk, Slot};
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
@@ -32,6 +32,9 @@ pub(crate) struct Jobs {
     next: u64,
     /// Calls made so far.
     pub calls: u64,
+    /// Uploads that had a file open, until nobody has: two may write into one file, and then what
+    /// is left is neither's.
+    pub writing: BTreeMap<Slot, Vec<usize>>,
 }
 
 pub(crate) enum Job {
@@ -42,7 +45,7 @@ pub(crate) enum Job {
 
 impl Jobs {
     pub(crate) fn new(rng: Stream) -> Self {
-        Self { rng, queue: BTreeMap::new(), next: 0, calls: 0 }
+        Self { rng, queue: BTreeMap::new(), next: 0, calls: 0, writing: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, due_ns: u64, job: Job) {
@@ -53,6 +56,7 @@ impl Jobs {
     /// The machine is off: whatever was to be done here, the balancer sends elsewhere.
     pub(crate) fn abort(&mut self) {
         self.queue.clear();
+        self.writing.clear();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -109,9 +113,20 @@ impl Disk {
         let is_file = matches!(self.inode(slot).body, Body::File(_));
         self.unlink(Actor::Writer, dir, path.name())?;
         if is_file {
-            lock(&self.shared.oracle).replaced(&content);
+            self.took_away(slot, &content);
         }
         Ok(())
+    }
+
+    /// The application overwrote, deleted or displaced a file by its own hand: whatever is in it, or
+    /// being written into it, is not missed.
+    pub(crate) fn took_away(&mut self, slot: Slot, content: &Content) {
+        let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
+        let mut oracle = lock(&self.shared.oracle);
+        oracle.replaced(content);
+        for id in writing {
+            oracle.uploads[id].replaced = true;
+        }
     }
 
     /// Gives a file of the share a second name.
@@ -129,7 +144,8 @@ impl Disk {
         let from_dir = self.upload_dir(from)?;
         let slot = self.lookup(from_dir, from.name())?;
         let to_dir = self.upload_dir(to)?;
-        let displaced = self.lookup(to_dir, to.name()).ok().map(|slot| self.content(slot));
+        let displaced = self.lookup(to_dir, to.name()).ok().filter(|displaced| *displaced != slot);
+        let displaced = displaced.map(|slot| (slot, self.content(slot)));
         let ends = ((from_dir, from.name()), (to_dir, to.name()));
         self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
         let mut files = Vec::new();
@@ -138,12 +154,16 @@ impl Disk {
         } else {
             files.push((to.as_bytes().to_vec(), self.content(slot)));
         }
-        let mut oracle = lock(&self.shared.oracle);
-        if let Some(displaced) = displaced {
-            oracle.replaced(&displaced);
+        if let Some((slot, content)) = displaced {
+            self.took_away(slot, &content);
         }
+        let writing = self.jobs.writing.get(&slot).cloned().unwrap_or_default();
+        let mut oracle = lock(&self.shared.oracle);
         for (path, content) in files {
             oracle.renamed(&content, &path);
+        }
+        for id in writing {
+            oracle.moved(id, to.as_bytes());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use chainsync_core::RelPath;
+use chainsync_core::{ContentHash, RelPath};
 use chainsync_env::RenameMode;
 
 use crate::fs::{Actor, Content, Disk, Slot};
@@ -92,6 +92,7 @@ impl Disk {
             Stage::Open => {
                 let slot = self.open_upload(upload)?;
                 self.open(slot, true);
+                self.jobs.writing.entry(slot).or_default().push(upload.id);
                 upload.stage = Stage::Writing { slot, offset: 0 };
                 Ok(true)
             }
@@ -109,6 +110,7 @@ impl Disk {
             }
             Stage::Writing { slot, .. } => {
                 upload.stage = Stage::Closed;
+                self.judge_mixture(slot, upload.target().as_bytes());
                 self.close(slot, true);
                 match upload.temporary {
                     Some(_) => Ok(true),
@@ -120,12 +122,12 @@ impl Disk {
             }
             Stage::Closed => {
                 let dir = self.upload_dir(&upload.path)?;
-                let displaced =
-                    self.lookup(dir, upload.path.name()).ok().map(|slot| self.content(slot));
+                let displaced = self.lookup(dir, upload.path.name()).ok();
+                let displaced = displaced.map(|slot| (slot, self.content(slot)));
                 let ends = ((dir, upload.target().name()), (dir, upload.path.name()));
                 self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
-                if let Some(displaced) = displaced {
-                    lock(&self.shared.oracle).replaced(&displaced);
+                if let Some((slot, content)) = displaced {
+                    self.took_away(slot, &content);
                 }
                 self.finish(upload);
                 Ok(false)
@@ -160,9 +162,28 @@ impl Disk {
 
     fn give_up(&mut self, upload: &Upload) {
         if let Stage::Writing { slot, .. } = upload.stage {
-            let content = self.content(slot);
-            lock(&self.shared.oracle).left_behind(upload.target().as_bytes(), &content);
+            lock(&self.shared.oracle).uploads[upload.id].replaced = true;
+            self.judge_mixture(slot, upload.target().as_bytes());
             self.close(slot, true);
+        }
+    }
+
+    /// The last of a file's writers is about to close it: what is in it now counts, whether it is
+    /// one upload, half of one or a mixture of two; uploads that it is not have been overwritten.
+    fn judge_mixture(&mut self, slot: Slot, path: &[u8]) {
+        if self.inode(slot).writers > 1 {
+            return;
+        }
+        let content = self.content(slot);
+        let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
+        let hash = ContentHash::of(&content);
+        let mut oracle = lock(&self.shared.oracle);
+        oracle.left_behind(path, &content);
+        for id in writing {
+            let upload = &mut oracle.uploads[id];
+            upload.replaced |= upload.hash != hash;
+            let path = upload.path.clone();
+            oracle.left_behind(&path, &content);
         }
     }
 }
