@@ -356,6 +356,13 @@ impl<E: Env> Job<'_, E> {
             return Ok(());
         }
         self.dirs.forget(path);
+        // Another directory may have taken the place of the one that was watched: what was published
+        // in that one is to be looked at too, it may be gone with it.
+        for (child, record) in self.reader.children(Some(path))? {
+            if record.is_live_on_disk() {
+                self.share.hints.add(child, Urgency::Started);
+            }
+        }
         self.share.hint_children(&mut self.dirs, Some(path))
     }
 

@@ -1,6 +1,7 @@
 //! Frames over a byte stream, counted, and the rows that every connection passes on.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 use bytes::{Bytes, BytesMut};
 use chainsync_core::NodeName;
@@ -33,9 +34,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Ok(frame);
             }
             self.buffer.reserve(READ_BYTES);
-            match self.stream.read_buf(&mut self.buffer).await? {
-                0 => return Err(LinkError::Closed),
-                read => count(read as u64),
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(read) => count(read as u64),
+                // TLS's word for a peer that ended without taking leave.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Err(LinkError::Closed);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
