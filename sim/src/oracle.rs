@@ -110,12 +110,19 @@ impl Oracle {
             self.places.entry(hash).or_default().insert(path.clone());
             present.insert((path, hash));
         }
+        let paths: BTreeMap<ContentHash, &Vec<u8>> =
+            present.iter().map(|(path, hash)| (*hash, *path)).collect();
         for upload in &mut self.uploads {
             let kept_elsewhere = upload.published_ns.iter().any(Option::is_some);
-            // A file that is back under its temporary name only is an upload that never happened.
-            let kept_here = present.contains(&(&upload.path, upload.hash));
-            if upload.node == node && !kept_elsewhere && !kept_here {
+            if present.contains(&(&upload.path, upload.hash)) {
+                continue;
+            }
+            // A file that is back under its temporary name only is an upload that never happened;
+            // one that is back under an older name is a rename that never happened.
+            if upload.node == node && !kept_elsewhere {
                 upload.excused = true;
+            } else if let Some(path) = paths.get(&upload.hash) {
+                upload.path.clone_from(path);
             }
         }
     }

@@ -89,7 +89,7 @@ impl Disk {
                 }
                 Job::Rename(from, to) => {
                     let result = self.rename_upload(&from, &to);
-                    self.writer_did("rename", &from, result);
+                    self.writer_did(&format!("rename to {to}:"), &from, result);
                 }
             }
         }
