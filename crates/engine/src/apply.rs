@@ -17,7 +17,7 @@ use crate::change::Aftermath;
 use crate::disk::{Dirs, is_disk_trouble, is_own};
 use crate::index::{Intent, Reader, Rows, Writer};
 use crate::publish::Unpublished;
-use crate::share::{Share, ShareError, intent_for};
+use crate::share::{SYNC_SINGLY_MAX, Share, ShareError, intent_for};
 
 /// Why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,16 @@ pub struct Applied {
 impl<E: Env> Share<E> {
     /// Step 1.
     pub fn stage_batch(&self, batch: Batch) -> Result<Staged, ApplyError> {
+        let mut names = Vec::new();
+        let staged = self.stage_entries(batch, &mut names);
+        if staged.is_err() {
+            // Best effort: a full disk must not fill further with every try.
+            let _ = self.discard(names);
+        }
+        staged
+    }
+
+    fn stage_entries(&self, batch: Batch, names: &mut Vec<String>) -> Result<Staged, ApplyError> {
         let unpacked = batch.unpack()?;
         let reader = self.index.read().map_err(ShareError::from)?;
         let mut dirs = Dirs::new(&self.vfs);
@@ -79,16 +89,21 @@ impl<E: Env> Share<E> {
             let mut staged = StagedEntry { entry, content, name: None, problem: None };
             if self.needs_staging(&reader, &staged.entry, received.content)? {
                 let name = self.staging_name();
+                names.push(name.clone());
                 let content = staged.content.as_ref();
                 match self.stage(&staging, &name, &staged.entry.kind, content) {
                     Ok(file) => {
-                        files.extend(file);
+                        // More than this are made durable all together: no need to keep them open.
+                        files.extend(file.filter(|_| files.len() <= SYNC_SINGLY_MAX));
                         staged.name = Some(name);
                     }
                     Err(error) if is_disk_trouble(&error) => {
                         return Err(ShareError::disk("staging")(error).into());
                     }
-                    Err(error) => staged.problem = Some(format!("staging: {error}")),
+                    Err(error) => {
+                        let _ = self.discard([name]);
+                        staged.problem = Some(format!("staging: {error}"));
+                    }
                 }
             }
             entries.push(staged);
@@ -134,6 +149,22 @@ impl<E: Env> Share<E> {
     /// Step 2. The caller holds the gate.
     pub fn record_batch(&self, from: &NodeName, staged: Staged) -> Result<Applied, ApplyError> {
         let Staged { batch, entries } = staged;
+        let names: Vec<String> = entries.iter().filter_map(|entry| entry.name.clone()).collect();
+        let recorded = self.record_entries(from, batch, entries);
+        if recorded.is_err() {
+            // Nothing was committed. Best effort: the next start removes what is left.
+            let _ = self.discard(names);
+        }
+        recorded
+    }
+
+    fn record_entries(
+        &self,
+        from: &NodeName,
+        batch: Batch,
+        entries: Vec<StagedEntry>,
+    ) -> Result<Applied, ApplyError> {
+        self.settle_doubts()?;
         let state = self.index.state();
         let mut paths = Vec::new();
         let mut after = Aftermath::default();
@@ -153,7 +184,7 @@ impl<E: Env> Share<E> {
         }
         let learnt = writer.state.knowledge != state.knowledge;
         let recorded = writer.state.head > state.head;
-        let durable = recorded && self.durable();
+        let durable = recorded;
         let now = writer.commit(self.env.random_u64(), durable).map_err(ShareError::from)?;
         if recorded {
             self.env.probe(Point::IntentsDurable);

@@ -110,6 +110,14 @@ impl Board {
         self.touch();
     }
 
+    pub fn problems(&self) -> usize {
+        lock(&self.inner).problems.len()
+    }
+
+    pub fn problem_paths(&self) -> Vec<RelPath> {
+        lock(&self.inner).problems.keys().cloned().collect()
+    }
+
     pub fn waiting(&self, path: &RelPath, reason: String, now_ms: u64) {
         let mut inner = lock(&self.inner);
         inner.waiting.entry(path.clone()).or_insert((reason, now_ms));

@@ -1,5 +1,7 @@
 //! Recording a change: what this node's disk shows against what was published there.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use chainsync_core::decide::{change_version, import_stamp};
 use chainsync_core::entry::{Merge, merge};
@@ -48,6 +50,8 @@ pub struct Aftermath {
     pub garbage: Vec<String>,
     /// Paths whose intents should be tried.
     pub publish: Vec<RelPath>,
+    /// Paths that are gone: directories above them may have been there only for them.
+    pub gone: Vec<RelPath>,
     /// Whether the journal has something new.
     pub moved: bool,
 }
@@ -90,6 +94,9 @@ impl<E: Env> Share<E> {
                     self.keep_loser(writer, record, &entry)?;
                 }
                 let mut known = writer.know(&entry)?;
+                if !entry.kind.is_live() {
+                    after.gone.push(entry.path.clone());
+                }
                 if let Some(Intent { staged: Some(name), .. }) =
                     writer.remove_intent(&entry.path)?
                 {
@@ -262,9 +269,37 @@ impl<E: Env> Share<E> {
         Ok(())
     }
 
+    /// Removes directories that were only there because something below them was (PROTOCOL B5).
+    fn prune_implied(&self, gone: &[RelPath]) -> Result<(), ShareError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let reader = self.index.read()?;
+        let mut above: BTreeSet<RelPath> = BTreeSet::new();
+        for path in gone {
+            above.extend(path.ancestors());
+        }
+        let mut dirs = crate::disk::Dirs::new(&self.vfs);
+        // Bottom up.
+        for dir in above.into_iter().rev() {
+            let known = reader.record(&dir)?;
+            let is_entry = known.is_some_and(|record| record.kind.is_dir());
+            if is_entry || reader.greatest_live_below(&dir)?.is_some() {
+                continue;
+            }
+            if let Ok(parent) = dirs.parent(&dir) {
+                // Not empty, or gone: somebody put something there, and that will be looked at.
+                let _ = self.vfs.remove_dir(&parent, dir.name());
+                dirs.forget(&dir);
+            }
+        }
+        Ok(())
+    }
+
     /// What has to happen once the commit is made.
     pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
         self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
+        self.prune_implied(&after.gone)?;
         if !after.publish.is_empty() {
             self.publish_later(after.publish);
         }

@@ -95,6 +95,13 @@ pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
 }
 
+/// Trouble of the process rather than of one path: too many open files.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Trouble of the whole file system rather than of one path: nothing else will work either.
 pub fn is_disk_trouble(error: &io::Error) -> bool {
     const EIO: i32 = 5;

@@ -61,11 +61,17 @@ impl<E: Env> Share<E> {
         let worker = self.clone();
         self.env.blocking(move || worker.make_cookie(number)).await?;
         let _ = cookie.wait_for(|newest| *newest >= number).await;
-        // The generation under way may have begun before; the one after it did not.
-        let mut generations = self.generations.subscribe();
-        let next = *generations.borrow_and_update() + 1 + u64::from(self.is_looking());
-        self.hints.wake.notify_one();
-        let _ = generations.wait_for(|done| *done >= next).await;
+        // The round under way may have begun before; the one after it did not. Asked in this order:
+        // a round that ends in between makes us wait for one more, never for one less.
+        let busy = self.is_looking();
+        let mut rounds = self.generations.subscribe();
+        let wanted = *rounds.borrow_and_update() + 1 + u64::from(busy);
+        while *rounds.borrow_and_update() < wanted {
+            self.hints.wake.notify_one();
+            if rounds.changed().await.is_err() {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -73,6 +79,13 @@ impl<E: Env> Share<E> {
         let cookies = self.vfs.open_dir(Some(&Self::cookies()));
         let cookies = cookies.map_err(ShareError::disk("opening .chainsync/cookies"))?;
         let name = number.to_string();
+        // Left by a crash: its number is used again.
+        match self.vfs.unlink(&cookies, name.as_bytes()) {
+            Err(error) if !crate::disk::is_absent(&error) => {
+                return Err(ShareError::disk("removing a flush cookie")(error));
+            }
+            _ => {}
+        }
         let made = self.vfs.create_file(&cookies, name.as_bytes());
         made.map_err(ShareError::disk("making a flush cookie"))?;
         let removed = self.vfs.unlink(&cookies, name.as_bytes());
@@ -126,6 +139,12 @@ impl<E: Env> Share<E> {
         reachable: &[NodeName],
     ) -> Option<String> {
         if *node == self.me {
+            let problems = self.board.problems();
+            if problems > 0 {
+                return Some(format!(
+                    "{problems} paths have problems here: `chainsync status` lists them"
+                ));
+            }
             return (!self.index.applied().includes(wanted))
                 .then(|| format!("{} paths are not on disk here yet", self.index.pending()));
         }

@@ -17,11 +17,9 @@ use chainsync_core::{
 use chainsync_env::{Env, Point, Vfs, Watch};
 
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::disk::{
-    Dirs, Reading, dir_kind, file_kind, is_absent, is_disk_trouble, is_own, read_file,
-};
+use crate::disk::{Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_own, read_file};
 use crate::index::{Reader, Rows};
-use crate::share::{Share, ShareError, lock};
+use crate::share::{SYNC_SINGLY_MAX, Share, ShareError, lock};
 
 /// Paths looked at in one job: bounds how long the gate is held.
 pub const LOOK_PATHS_MAX: usize = 512;
@@ -31,6 +29,8 @@ pub const LOOK_PATHS_MAX: usize = 512;
 pub enum Occasion {
     /// A watcher said so: what is gone went just now.
     Live,
+    /// Publishing found something unexpected at a name.
+    Publishing,
     /// A sweep: what is gone went some time after the daemon was last watching.
     Sweep,
 }
@@ -80,6 +80,8 @@ struct Job<'a, E: Env> {
     files: Vec<<E::Vfs as Vfs>::File>,
     touched: BTreeMap<Option<RelPath>, Arc<<E::Vfs as Vfs>::Dir>>,
     looked: Looked,
+    /// The wall clock before the first stat.
+    looked_ns: i128,
     /// Whether the path at hand has a problem.
     troubled: bool,
 }
@@ -91,6 +93,9 @@ impl<E: Env> Share<E> {
         paths: Vec<(RelPath, Urgency)>,
         occasion: Occasion,
     ) -> Result<Looked, ShareError> {
+        if occasion != Occasion::Publishing {
+            self.settle_doubts()?;
+        }
         let mut job = Job {
             share: self,
             occasion,
@@ -100,6 +105,7 @@ impl<E: Env> Share<E> {
             files: Vec::new(),
             touched: BTreeMap::new(),
             looked: Looked::default(),
+            looked_ns: self.env.wall_ns(),
             troubled: false,
         };
         let stats = job.stat_all(paths)?;
@@ -124,7 +130,7 @@ impl<E: Env> Job<'_, E> {
             }
             match self.dirs.stat(&path) {
                 Ok(stat) => stats.push((path, urgency, stat)),
-                Err(error) if is_disk_trouble(&error) => {
+                Err(error) if is_exhausted(&error) => {
                     return Err(ShareError::disk("looking at a path")(error));
                 }
                 Err(error) => self.problem(&path, &error),
@@ -189,7 +195,7 @@ impl<E: Env> Job<'_, E> {
             return;
         };
         let made = Made::At(match self.occasion {
-            Occasion::Live => self.share.now_ms(),
+            Occasion::Live | Occasion::Publishing => self.share.now_ms(),
             // The lower bound (PROTOCOL B4): deletes in doubt lose, and nothing is lost.
             Occasion::Sweep => self.reader.state().watching_ms,
         });
@@ -228,7 +234,7 @@ impl<E: Env> Job<'_, E> {
                 self.share.hints.add(path.clone(), Urgency::Finished);
                 return Ok(());
             }
-            Err(error) if is_disk_trouble(&error) => {
+            Err(error) if is_exhausted(&error) => {
                 return Err(ShareError::disk("reading a path")(error));
             }
             Err(error) => {
@@ -236,8 +242,7 @@ impl<E: Env> Job<'_, E> {
                 return Ok(());
             }
         };
-        let looked_ns = self.share.env.wall_ns();
-        let identity = Identity::of(&stat, looked_ns, self.share.vfs.ctime_tick_ns());
+        let identity = Identity::of(&stat, self.looked_ns, self.share.vfs.ctime_tick_ns());
         if published.as_ref().is_some_and(|published| published.kind == kind) {
             self.findings.insert(path.clone(), (published, Finding::Refresh(identity)));
             return Ok(());
@@ -315,7 +320,10 @@ impl<E: Env> Job<'_, E> {
                     }
                 }
                 let hash = ContentHash::of(&bytes);
-                self.files.push(file);
+                // More than this are made durable all together: no need to keep them open.
+                if self.files.len() <= SYNC_SINGLY_MAX {
+                    self.files.push(file);
+                }
                 self.touched.insert(path.parent(), parent);
                 Ok(Some((file_kind(&stat, hash, share.config.owner), Some(bytes), stat)))
             }
@@ -390,7 +398,7 @@ impl<E: Env> Job<'_, E> {
                 }
             }
         }
-        writer.commit(share.env.random_u64(), any_change && share.durable())?;
+        writer.commit(share.env.random_u64(), any_change)?;
         share.finish(after)?;
         Ok(looked)
     }
@@ -435,7 +443,7 @@ impl<E: Env> Share<E> {
         let entries = match listed {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) if is_disk_trouble(&error) => {
+            Err(error) if is_exhausted(&error) => {
                 return Err(ShareError::disk("listing a directory")(error));
             }
             Err(error) => {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
@@ -83,6 +84,9 @@ struct Job<'a, E: Env> {
 impl<E: Env> Share<E> {
     /// Carries out the intents of these paths. The caller holds the gate.
     pub fn publish(&self, mut paths: Vec<RelPath>) -> Result<Unpublished, ShareError> {
+        self.settle_doubts()?;
+        // Set until everything that happens on disk below is in the index.
+        self.doubtful.store(true, Ordering::Relaxed);
         paths.sort();
         paths.dedup();
         let mut job = Job {
@@ -100,7 +104,9 @@ impl<E: Env> Share<E> {
             }
             paths = waiting;
         }
-        job.commit(done)
+        let left = job.commit(done)?;
+        self.doubtful.store(false, Ordering::Relaxed);
+        Ok(left)
     }
 
     /// What should be on disk at a path, given everything that is known.
@@ -178,7 +184,8 @@ impl<E: Env> Job<'_, E> {
                 Seen::AsPublished => true,
                 Seen::Examine => self.examine(path, &mut published)?,
                 Seen::Changed => {
-                    if let (Some(stat), true) = (&stat, desired.is_dir())
+                    let free = published.as_ref().is_none_or(|published| !published.kind.is_live());
+                    if let (Some(stat), true) = (&stat, desired.is_dir() && free)
                         && stat.file_type == FileType::Dir
                     {
                         // An implied directory, or somebody else's mkdir: it is what is wanted.
@@ -189,7 +196,7 @@ impl<E: Env> Job<'_, E> {
             };
             if !agrees {
                 // A change that nobody looked at yet. It is recorded first, and may win.
-                share.look(vec![(path.clone(), Urgency::Finished)], Occasion::Live)?;
+                share.look(vec![(path.clone(), Urgency::Finished)], Occasion::Publishing)?;
                 self.reader = share.index.read()?;
                 self.dirs.forget(path);
                 match self.reader.record(path)? {
@@ -244,7 +251,7 @@ impl<E: Env> Job<'_, E> {
         let found = shows(&self.share.vfs, &parent, path.name(), &published.kind, looked)
             .map_err(ShareError::disk("reading a path"))?;
         if let Some(identity) = found {
-            published.identity = Some(Identity { settled: true, ..identity });
+            published.identity = Some(identity);
         }
         Ok(found.is_some())
     }
@@ -350,6 +357,12 @@ impl<E: Env> Job<'_, E> {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("publishing")(error)),
         }
+        if self.is_staged_dir(&name)? && !was.kind.is_dir() && !desired.is_dir() {
+            // Somebody was quick and made a directory there: back it goes, and is looked at.
+            let back = share.vfs.rename(&staging, name.as_bytes(), &parent, path.name(), exchange);
+            back.map_err(ShareError::disk("publishing"))?;
+            return Ok(None);
+        }
         self.dirs.forget(path);
         let mut outcome = self.placed(path, desired, parent)?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
@@ -379,6 +392,11 @@ impl<E: Env> Job<'_, E> {
             Ok(()) => {}
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("deleting")(error)),
+        }
+        if self.is_staged_dir(&name)? {
+            let back = share.vfs.rename(&staging, name.as_bytes(), &parent, path.name(), mode);
+            back.map_err(ShareError::disk("deleting"))?;
+            return Ok(None);
         }
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
@@ -493,21 +511,39 @@ impl<E: Env> Job<'_, E> {
                 }
             }
         };
-        let name = self.reserve(path, intent)?;
-        let file = share.stage(&staging, &name, &intent.kind, content.as_ref());
-        let file = file.map_err(ShareError::disk("staging"))?;
-        let files: Vec<_> = file.into_iter().collect();
-        share.sync(&files, &[staging]).map_err(ShareError::disk("making a staged file durable"))?;
+        // Complete and durable before the intent names it: what an intent names is never partial.
+        let name = share.staging_name();
+        let staged = share.stage(&staging, &name, &intent.kind, content.as_ref());
+        let synced = staged.and_then(|file| {
+            let files: Vec<_> = file.into_iter().collect();
+            share.sync(&files, &[staging])
+        });
+        if let Err(error) = synced {
+            // Best effort: the next start removes what nothing refers to.
+            let _ = share.discard([name]);
+            return Err(ShareError::disk("staging")(error));
+        }
+        self.name_in_intent(path, intent, &name)?;
         Ok(Ok(name))
     }
 
     /// Puts a staging name into the intent before it is used.
     fn reserve(&mut self, path: &RelPath, intent: &Intent) -> Result<String, ShareError> {
         let name = self.share.staging_name();
-        let mut writer = self.share.index.begin()?;
-        writer.put_intent(path, &Intent { staged: Some(name.clone()), ..intent.clone() })?;
-        writer.commit(self.share.env.random_u64(), self.share.durable())?;
+        self.name_in_intent(path, intent, &name)?;
         Ok(name)
+    }
+
+    fn name_in_intent(
+        &self,
+        path: &RelPath,
+        intent: &Intent,
+        name: &str,
+    ) -> Result<(), ShareError> {
+        let mut writer = self.share.index.begin()?;
+        writer.put_intent(path, &Intent { staged: Some(name.to_owned()), ..intent.clone() })?;
+        writer.commit(self.share.env.random_u64(), true)?;
+        Ok(())
     }
 
     /// Makes the directories above a path exist (PROTOCOL B5).
@@ -532,6 +568,13 @@ impl<E: Env> Job<'_, E> {
             }
         }
         Ok(())
+    }
+
+    fn is_staged_dir(&mut self, name: &str) -> Result<bool, ShareError> {
+        let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        let stat = self.share.vfs.stat(&staging, name.as_bytes());
+        let stat = stat.map_err(ShareError::disk("looking into staging"))?;
+        Ok(stat.file_type == FileType::Dir)
     }
 
     /// What is to become of what came out.
@@ -603,6 +646,9 @@ impl<E: Env> Job<'_, E> {
             match outcome {
                 Outcome::Done { kind, identity, displaced } => {
                     share.board.solved(&path);
+                    if !kind.is_live() {
+                        after.gone.push(path.clone());
+                    }
                     record_published(
                         &mut writer,
                         &path,
@@ -623,7 +669,7 @@ impl<E: Env> Job<'_, E> {
             }
         }
         // Not durable without need: after a crash the intents are still there, and are found done.
-        writer.commit(share.env.random_u64(), durable && share.durable())?;
+        writer.commit(share.env.random_u64(), durable)?;
         share.board.touch();
         share.finish(after)?;
         Ok(left)
@@ -726,7 +772,7 @@ impl<E: Env> Share<E> {
             }
             writer.remove_held(&name)?;
         }
-        writer.commit(self.env.random_u64(), self.durable())?;
+        writer.commit(self.env.random_u64(), true)?;
         self.finish(after)
     }
 

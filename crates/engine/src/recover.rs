@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chainsync_core::{ContentHash, Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
@@ -10,12 +11,12 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::config::{NodeConfig, ShareConfig};
+use crate::config::{Durability, NodeConfig, ShareConfig};
 use crate::disk::{
     COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent, own_path,
     read_all, read_file, shows,
 };
-use crate::index::{Index, Intent, Rows};
+use crate::index::{Held, Index, Intent, Rows};
 use crate::node::StartError;
 use crate::share::{HintQueue, Opened, Share, ShareError};
 
@@ -45,7 +46,7 @@ pub fn open<E: Env>(
         ),
         _ => fail(&format!("cannot open {}", index_path.display()), &error),
     })?;
-    let index = Index::open(storage, &index_path)
+    let index = Index::open(storage, share.durability == Durability::Batch, &index_path)
         .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
     let device = prepare_root(env, &vfs, &index, &share.path)
         .map_err(|error| fail(&format!("{root}"), &error))?;
@@ -155,6 +156,21 @@ impl<E: Env> Share<E> {
     /// Judges every intent that the last run left, and everything that lies in staging. The caller
     /// holds the gate.
     pub fn recover(&self) -> Result<(), ShareError> {
+        self.judge_intents(true)
+    }
+
+    /// If publishing failed half-way, finds out what it did before anybody looks at the disk: its
+    /// effects must not be taken for somebody's changes. The caller holds the gate.
+    pub fn settle_doubts(&self) -> Result<(), ShareError> {
+        if self.doubtful.load(Ordering::Relaxed) {
+            self.judge_intents(false)?;
+            self.doubtful.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// `starting`: nothing else uses staging, so that what is left over there can go.
+    fn judge_intents(&self, starting: bool) -> Result<(), ShareError> {
         let reader = self.index.read()?;
         let intents = reader.intents()?;
         let held: Vec<String> = reader.held()?.into_iter().map(|(name, _)| name).collect();
@@ -192,8 +208,9 @@ impl<E: Env> Share<E> {
                 }
             }
         }
-        let removed = self.sweep_staging(&mut dirs, &intents, &held, &after)?;
-        writer.commit(self.env.random_u64(), self.durable())?;
+        let removed =
+            if starting { self.sweep_staging(&mut dirs, &intents, &held, &after)? } else { 0 };
+        writer.commit(self.env.random_u64(), true)?;
         if !intents.is_empty() || removed > 0 {
             tracing::info!(intents = intents.len(), removed, "recovered after an unclean stop");
         }
@@ -253,12 +270,19 @@ impl<E: Env> Share<E> {
         let read = read_file(&self.vfs, &staging, name.as_bytes());
         let (bytes, stat) = match read {
             Ok(Reading::Content { bytes, stat, .. }) => (bytes, stat),
-            Ok(_) => return Ok(()),
-            Err(error) if is_absent(&error) => return Ok(()),
-            Err(_) => {
-                // A symlink or directory: nothing in it can have been edited.
+            Ok(Reading::Gone) => return Ok(()),
+            Ok(Reading::Writing | Reading::Torn | Reading::TooLarge(_)) => {
+                // Judged when whoever writes it has closed it.
+                if let Some(was) = was {
+                    writer.put_held(name, &Held { path: path.clone(), was })?;
+                }
                 return Ok(());
             }
+            Err(error) if is_absent(&error) => {
+                return self.judge_symlink(&staging, writer, path, name, was, after);
+            }
+            // A directory made to be exchanged: nothing in it can have been edited.
+            Err(_) => return Ok(()),
         };
         let hash = ContentHash::of(&bytes);
         let content = (stat.size > 0).then_some((hash, stat.size));
@@ -279,6 +303,30 @@ impl<E: Env> Share<E> {
             self.record_change(writer, change, self.author(), after)?;
         }
         Ok(())
+    }
+
+    /// The same for a symlink that was displaced.
+    fn judge_symlink(
+        &self,
+        staging: &<E::Vfs as Vfs>::Dir,
+        writer: &mut crate::index::Writer,
+        path: &RelPath,
+        name: &str,
+        was: Option<Published>,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let (Ok(target), Some(was)) = (self.vfs.read_link(staging, name.as_bytes()), was) else {
+            return Ok(());
+        };
+        let kind = Kind::Symlink { target };
+        if kind == was.kind {
+            after.garbage.push(name.to_owned());
+            return Ok(());
+        }
+        let made = Made::At(self.now_ms());
+        let place = Place::Staged { name: name.to_owned(), base: was };
+        let change = Change { path: path.clone(), kind, made, content: None, place };
+        self.record_change(writer, change, self.author(), after)
     }
 
     /// Removes from staging what no intent refers to: contents whose batch was never recorded.

@@ -106,6 +106,8 @@ impl<E: Env> Share<E> {
         }
         let knowledge = self.index.state().knowledge;
         let known = knowledge.to_vector();
+        // Fresh: written after this node last had anything new to say.
+        let mine = view.rows.get(&self.me);
         for (node, member) in self.config.ring.nodes().iter().zip(members) {
             if *node == self.me {
                 continue;
@@ -120,6 +122,8 @@ impl<E: Env> Share<E> {
                 waits.push(format!("{node} is halted: {reason}"));
             } else if !knowledge.includes(&row.knowledge) || !row.applied.includes(&known) {
                 waits.push(format!("{node}: {} changes behind", member.behind));
+            } else if mine.is_some_and(|mine| !row.is_after(&self.me, mine.id)) {
+                waits.push(format!("{node}: has not answered yet"));
             } else if row.unread || row.passing {
                 waits.push(format!("{node}: changes under way"));
             } else if row.problems > 0 {

@@ -60,7 +60,8 @@ pub struct Share<E: Env> {
     /// Rounds of looking at hints that are done.
     pub generations: signal::Sender<u64>,
     pub looking: AtomicBool,
-    cookie_count: AtomicU64,
+    /// Effects may have happened that the index does not know: publishing failed half-way.
+    pub doubtful: AtomicBool,
     staging_run: u64,
     staging_count: AtomicU64,
 }
@@ -84,6 +85,8 @@ pub struct Pending {
 pub struct HintQueue {
     hints: Mutex<Hints>,
     pub wake: Notify,
+    /// Cookies made so far.
+    pub cookies: AtomicU64,
     /// The newest cookie that came back.
     pub cookie: signal::Sender<u64>,
     pub root_gone: std::sync::atomic::AtomicBool,
@@ -123,6 +126,8 @@ impl HintQueue {
                 env.probe(Point::Overflow);
                 tracing::warn!("the watcher lost events: looking at everything");
                 queue.add_everything();
+                // Cookies among them: the sweep answers for every earlier event.
+                queue.cookie.send_replace(queue.cookies.load(Ordering::Relaxed));
             }
             WatchEvent::RootGone => {
                 queue.root_gone.store(true, Ordering::Relaxed);
@@ -205,7 +210,7 @@ impl<E: Env> Share<E> {
             ready: signal::Sender::new(false),
             generations: signal::Sender::new(0),
             looking: AtomicBool::new(false),
-            cookie_count: AtomicU64::new(0),
+            doubtful: AtomicBool::new(false),
             staging_run,
             staging_count: AtomicU64::new(0),
         }
@@ -294,7 +299,7 @@ impl<E: Env> Share<E> {
     }
 
     pub fn next_cookie(&self) -> u64 {
-        self.cookie_count.fetch_add(1, Ordering::Relaxed) + 1
+        self.hints.cookies.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub fn cookies() -> RelPath {
@@ -331,7 +336,7 @@ type D<E> = <<E as Env>::Vfs as Vfs>::Dir;
 
 /// Up to here, fdatasync and fsync one by one (1.8 ms each beside a busy writer, against 19 ms for
 /// syncfs).
-const SYNC_SINGLY_MAX: usize = 8;
+pub const SYNC_SINGLY_MAX: usize = 8;
 
 /// The intent to show what is known at a path.
 pub fn intent_for(

@@ -48,6 +48,9 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
                 }
             }
         }
+        if share.hints.root_gone.load(Ordering::Relaxed) && share.board.halted().is_none() {
+            share.board.halt("the root was deleted, renamed or unmounted: put it back and start the daemon again");
+        }
         if share.board.halted().is_some() {
             sleep(TROUBLE_PAUSE).await;
             continue;
@@ -65,8 +68,9 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
             sleep(TROUBLE_PAUSE).await;
             share.hints.add_everything();
+        } else {
+            share.generations.send_modify(|done| *done += 1);
         }
-        share.generations.send_modify(|done| *done += 1);
         share.set_looking(false);
     }
 }
@@ -112,9 +116,7 @@ async fn sweep<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), S
 }
 
 async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
-    if !share.watch_cookies() {
-        return Ok(());
-    }
+    share.watch_cookies()?;
     let mut open = vec![None];
     while let Some(dir) = open.pop() {
         let worker = share.clone();
@@ -160,20 +162,19 @@ async fn sleep_until_some(due: Option<Instant>) {
     }
 }
 
-/// Paths to look at again, and when.
+/// Paths to look at again, and when. As many as there are files open for writing.
 #[derive(Default)]
 struct Later {
     paths: BTreeMap<RelPath, (Instant, Duration)>,
+    /// How long those had waited that were handed out last: whoever comes back waits longer.
+    waited: BTreeMap<RelPath, Duration>,
 }
 
 impl Later {
     fn add(&mut self, path: RelPath, seen: Option<Stat>) {
         // Where nobody can tell whether a file is finished, two looks a second apart have to agree.
         let least = if seen.is_some() { Duration::from_secs(1) } else { LATER_MIN };
-        let wait = match self.paths.get(&path) {
-            Some((_, last)) => (*last * 2).min(LATER_MAX),
-            None => least,
-        };
+        let wait = self.waited.remove(&path).map_or(least, |waited| (waited * 2).min(LATER_MAX));
         self.paths.insert(path, (Instant::now() + wait, wait));
     }
 
@@ -181,29 +182,13 @@ impl Later {
         self.paths.values().map(|(due, _)| *due).min()
     }
 
-    /// The paths whose time has come. They are remembered for a while, so that a file that is still
-    /// being written is looked at ever more rarely.
     fn take_due(&mut self) -> Vec<RelPath> {
         let now = Instant::now();
-        let due: Vec<RelPath> = self
-            .paths
-            .iter()
-            .filter(|(_, (due, _))| *due <= now)
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in &due {
-            if let Some((at, wait)) = self.paths.get_mut(path) {
-                *at = now + Duration::from_secs(3600);
-                let _ = wait;
-            }
-        }
-        self.paths.retain(|_, (at, _)| *at <= now + 2 * LATER_MAX || due.len() < LATER_PATHS_MAX);
-        due
+        let due = self.paths.extract_if(.., |_, (due, _)| *due <= now);
+        self.waited = due.map(|(path, (_, wait))| (path, wait)).collect();
+        self.waited.keys().cloned().collect()
     }
 }
-
-/// Paths remembered for their waiting times.
-const LATER_PATHS_MAX: usize = 10_000;
 
 /// Publishes what waits, writes rows, notes the time.
 pub async fn keep<E: Env>(share: Arc<Share<E>>) {
@@ -228,6 +213,9 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
             }
             _ = sleep_until(note) => {
                 note = Instant::now() + WATCHING_NOTE;
+                for path in share.board.problem_paths() {
+                    share.hints.add(path, Urgency::Finished);
+                }
                 let worker = share.clone();
                 let _gate = share.gate.lock().await;
                 if let Err(error) = share.env.blocking(move || worker.note_watching()).await {
@@ -311,17 +299,15 @@ impl<E: Env> Share<E> {
     }
 
     /// The watch through which `flush` hears that all earlier events have been delivered.
-    fn watch_cookies(&self) -> bool {
+    fn watch_cookies(&self) -> Result<(), ShareError> {
         let cookies = own_path(COOKIES);
         let opened = self.vfs.open_dir(Some(&cookies)).and_then(|dir| self.vfs.stat_dir(&dir));
-        match opened {
-            Ok(stat) => self.watch_dir(Some(&cookies), stat.inode),
-            Err(error) => {
-                self.board.halt(&format!(
-                    "{COOKIES} is not there ({error}): was the root unmounted or replaced? Start the daemon again once it is back"
-                ));
-                false
-            }
+        let stat = opened.map_err(ShareError::disk("opening .chainsync/cookies"))?;
+        if self.watch_dir(Some(&cookies), stat.inode) {
+            Ok(())
+        } else {
+            let error = std::io::Error::other("no watch is to be had");
+            Err(ShareError::disk("watching .chainsync/cookies")(error))
         }
     }
 
@@ -329,7 +315,7 @@ impl<E: Env> Share<E> {
         let mut writer = self.index.begin()?;
         writer.state.imported = true;
         writer.state.watching_ms = self.now_ms();
-        writer.commit(self.env.random_u64(), self.durable())?;
+        writer.commit(self.env.random_u64(), true)?;
         Ok(())
     }
 
@@ -339,7 +325,7 @@ impl<E: Env> Share<E> {
         }
         let mut writer = self.index.begin()?;
         writer.state.watching_ms = self.now_ms();
-        writer.commit(self.env.random_u64(), self.durable())?;
+        writer.commit(self.env.random_u64(), true)?;
         Ok(())
     }
 

@@ -138,10 +138,14 @@ pub enum IndexError {
 
 impl Index {
     /// Opens the index, or begins an empty one.
-    pub fn open(storage: Box<dyn StorageBackend>, path: &Path) -> Result<Self, IndexError> {
+    pub fn open(
+        storage: Box<dyn StorageBackend>,
+        durable: bool,
+        path: &Path,
+    ) -> Result<Self, IndexError> {
         let database = redb::Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Boxed(storage))
+            .create_with_backend(Boxed { storage, durable })
             .map_err(|error| IndexError::Storage(error.into()))?;
         tracing::debug!(path = %path.display(), "index open");
         let index = Self { database: Arc::new(database), shared: Arc::default() };
@@ -208,33 +212,37 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// redb takes a concrete backend.
 #[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
+struct Boxed {
+    storage: Box<dyn StorageBackend>,
+    /// Without it, commits survive the daemon but not a loss of power.
+    durable: bool,
+}
 
 type BackendResult<T> = std::io::Result<T>;
 
 impl StorageBackend for Boxed {
     fn len(&self) -> BackendResult<u64> {
-        self.0.len()
+        self.storage.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> BackendResult<()> {
-        self.0.read(offset, out)
+        self.storage.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> BackendResult<()> {
-        self.0.set_len(len)
+        self.storage.set_len(len)
     }
 
     fn sync_data(&self) -> BackendResult<()> {
-        self.0.sync_data()
+        if self.durable { self.storage.sync_data() } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> BackendResult<()> {
-        self.0.write(offset, data)
+        self.storage.write(offset, data)
     }
 
     fn close(&self) -> BackendResult<()> {
-        self.0.close()
+        self.storage.close()
     }
 }
 

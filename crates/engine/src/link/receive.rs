@@ -273,6 +273,10 @@ pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arr
             // An earlier one failed; this connection is ending.
             continue;
         }
+        if let Some(reason) = share.board.halted() {
+            let _ = reply.try_send(Reply::End(format!("halted: {reason}")));
+            continue;
+        }
         match apply_one(&share, &from, batch, &reply).await {
             Ok(()) => applied.store(number, Ordering::Relaxed),
             Err(error) => {
