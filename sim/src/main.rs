@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -56,7 +56,11 @@ fn main() -> ExitCode {
     // clap ends with 2 by itself for a wrong command line.
     match Arguments::parse().command {
         Command::Run { file, seed, seeds, trace, json } => {
-            match run_seeds(&file, seeds.unwrap_or((seed, seed + 1)), trace.as_deref(), json) {
+            let result = match seeds {
+                Some(seeds) => run_seeds(&file, seeds, json),
+                None => run_seed(&file, seed, trace.as_deref(), json),
+            };
+            match result {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
                 Err(error) => usage_error(&error),
@@ -83,48 +87,75 @@ fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// Whether all promises were kept.
-fn run_seeds(
-    file: &Path,
-    (from, to): (u64, u64),
-    trace: Option<&Path>,
-    json: bool,
-) -> anyhow::Result<bool> {
-    let scenario = load(file)?;
-    if !scenario.on.contains(&Backend::Sim) {
-        bail!("{}: this scenario is not for the simulation (`on` lacks \"sim\")", file.display());
-    }
-    scenario.check_simulated()?;
+fn run_seed(file: &Path, seed: u64, trace: Option<&Path>, json: bool) -> anyhow::Result<bool> {
+    let scenario = check(file)?;
     let mut text: Option<Box<dyn Write + Send>> = None;
     if let Some(path) = trace {
         let file = fs::File::create(path).with_context(|| format!("{}", path.display()))?;
         text = Some(Box::new(BufWriter::new(file)));
     }
-    let text = Mutex::new(text);
+    let begun = Instant::now();
+    let outcome = run(&scenario, seed, text);
+    print(&outcome, begun.elapsed(), &scenario.file, json);
+    Ok(outcome.failure.is_none())
+}
+
+/// Runs one process a seed, as many at a time as there are cores.
+///
+/// Processes, because tokio numbers its tasks for the whole process and drops them, when a daemon is
+/// killed, in an order that depends on the numbers: what ran before in the process would show.
+fn run_seeds(file: &Path, (from, to): (u64, u64), json: bool) -> anyhow::Result<bool> {
+    check(file)?;
+    let program = std::env::current_exe().context("the path of this program")?;
     let next = AtomicU64::new(from);
     let stop_at = AtomicU64::new(to);
+    let problem = Mutex::new(None);
     let printing = Mutex::new(());
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(to - from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= stop_at.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let begun = Instant::now();
-                    let text = lock(&text).take();
-                    let outcome = run(&scenario, seed, text);
-                    let _guard = lock(&printing);
-                    print(&outcome, begun.elapsed(), &scenario.file, json);
-                    if outcome.failure.is_some() {
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= stop_at.load(Ordering::Relaxed) {
+                return;
+            }
+            let mut command = process::Command::new(&program);
+            command.arg("run").arg(file).args(["--seed", &seed.to_string()]);
+            let output = command.args(json.then_some("--json")).output();
+            let _guard = lock(&printing);
+            match output {
+                Ok(output) => {
+                    print!("{}", String::from_utf8_lossy(&output.stdout));
+                    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+                    if !output.status.success() {
                         stop_at.fetch_min(seed, Ordering::Relaxed);
                     }
                 }
-            });
+                Err(error) => {
+                    stop_at.fetch_min(seed, Ordering::Relaxed);
+                    lock(&problem).get_or_insert(error);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(to - from) {
+            scope.spawn(work);
         }
     });
-    Ok(stop_at.into_inner() == to)
+    match problem.into_inner().unwrap_or_default() {
+        Some(error) => Err(error).context("a seed cannot be run"),
+        None => Ok(stop_at.into_inner() == to),
+    }
+}
+
+/// Loads a scenario and refuses what the simulation cannot do.
+fn check(file: &Path) -> anyhow::Result<Scenario> {
+    let scenario = load(file)?;
+    if !scenario.on.contains(&Backend::Sim) {
+        bail!("{}: this scenario is not for the simulation (`on` lacks \"sim\")", file.display());
+    }
+    scenario.check_simulated()?;
+    Ok(scenario)
 }
 
 fn print(outcome: &Outcome, took: Duration, file: &Path, json: bool) {

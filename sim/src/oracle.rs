@@ -28,6 +28,8 @@ pub struct Oracle {
 pub struct Upload {
     pub node: usize,
     pub path: Vec<u8>,
+    /// The node on which it got this path: a power loss there may give it back an older one.
+    pub named_on: usize,
     pub hash: ContentHash,
     pub size: u64,
     /// Written under a temporary name first.
@@ -59,6 +61,7 @@ impl Oracle {
         self.uploads.push(Upload {
             node,
             path: path.to_vec(),
+            named_on: node,
             hash,
             size: content.len() as u64,
             by_rename: temporary.is_some(),
@@ -82,18 +85,19 @@ impl Oracle {
     }
 
     /// `content` now also belongs at `path`: it was renamed there.
-    pub fn renamed(&mut self, content: &Content, path: &[u8]) {
+    pub fn renamed(&mut self, node: usize, content: &Content, path: &[u8]) {
         let hash = ContentHash::of(content);
         self.places.entry(hash).or_default().insert(path.to_vec());
         if let Some(id) = self.by_hash.get(&hash) {
-            self.uploads[*id].path = path.to_vec();
+            let upload = &mut self.uploads[*id];
+            (upload.path, upload.named_on) = (path.to_vec(), node);
         }
     }
 
     /// The file that an upload is still writing got another name.
-    pub fn moved(&mut self, id: usize, path: &[u8]) {
+    pub fn moved(&mut self, node: usize, id: usize, path: &[u8]) {
         let upload = &mut self.uploads[id];
-        upload.path = path.to_vec();
+        (upload.path, upload.named_on) = (path.to_vec(), node);
         self.places.entry(upload.hash).or_default().insert(path.to_vec());
     }
 
@@ -110,12 +114,21 @@ impl Oracle {
             self.places.entry(hash).or_default().insert(path.clone());
             present.insert((path, hash));
         }
+        let paths: BTreeMap<ContentHash, &Vec<u8>> =
+            present.iter().map(|(path, hash)| (*hash, *path)).collect();
         for upload in &mut self.uploads {
             let kept_elsewhere = upload.published_ns.iter().any(Option::is_some);
-            // A file that is back under its temporary name only is an upload that never happened.
-            let kept_here = present.contains(&(&upload.path, upload.hash));
-            if upload.node == node && !kept_elsewhere && !kept_here {
+            if present.contains(&(&upload.path, upload.hash)) {
+                continue;
+            }
+            // A file that is back under its temporary name only is an upload that never happened;
+            // one that is back under an older name is a rename that never happened.
+            if upload.node == node && !kept_elsewhere {
                 upload.excused = true;
+            } else if upload.named_on == node
+                && let Some(path) = paths.get(&upload.hash)
+            {
+                upload.path.clone_from(path);
             }
         }
     }

@@ -1,6 +1,9 @@
 //! M1: the same seed gives the same trace, also in another process; another seed another one.
-#![allow(clippy::disallowed_methods, reason = "the scenario is a real file for a real process")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "the scenario is a real file for a real process; a test may panic"
+)]
 
 use std::process::Command;
 

@@ -60,8 +60,9 @@ pub struct DiskOptions {
 /// What a machine may do wrong (M3): each has to make some scenario fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
-    /// Every sync says yes and does nothing.
-    SyncsNothing,
+    /// Every sync says yes and stores names and metadata, but no content beyond 1 KiB:
+    /// chainsync's root marker is smaller, and without it the daemon rightly refuses to start.
+    ForgetsContents,
     /// Nobody ever seems to be writing, and a file's times stand still.
     HidesWriters,
     /// One watch event in 50 is not reported.

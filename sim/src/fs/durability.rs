@@ -24,8 +24,7 @@ impl Disk {
         self.owe(SYNC_ONE_NS);
         let Body::File(content) = &self.inode(slot).body else { return };
         // fdatasync(2) leaves times alone when nothing but them changed.
-        let lies = self.options.defect == Some(Defect::SyncsNothing);
-        if !lies && !Arc::ptr_eq(content, &self.inode(slot).durable.content) {
+        if !Arc::ptr_eq(content, &self.inode(slot).durable.content) {
             self.store_inode(slot);
         }
         let path = self.inode(slot).home.clone().map(|(dir, name)| self.path_of(dir, &name));
@@ -36,10 +35,8 @@ impl Disk {
     pub(crate) fn sync_dir(&mut self, slot: Slot) -> io::Result<()> {
         self.owe(SYNC_ONE_NS);
         self.dir(slot)?;
-        if self.options.defect != Some(Defect::SyncsNothing) {
-            self.store_dir(slot);
-            self.store_inode(slot);
-        }
+        self.store_dir(slot);
+        self.store_inode(slot);
         let path = match self.inode(slot).home.clone() {
             Some((parent, name)) => self.path_of(parent, &name),
             None => b"/".to_vec(),
@@ -50,9 +47,7 @@ impl Disk {
 
     pub(crate) fn sync_all(&mut self) {
         self.owe(SYNC_ALL_NS);
-        if self.options.defect != Some(Defect::SyncsNothing) {
-            self.store_everything();
-        }
+        self.store_everything();
         self.event("sync-all", format_args!(""));
     }
 
@@ -76,10 +71,11 @@ impl Disk {
     }
 
     fn store_inode(&mut self, slot: Slot) {
+        let forgets = self.options.defect == Some(Defect::ForgetsContents);
         let inode = self.inode_mut(slot);
         inode.dirty = false;
         let content = match &inode.body {
-            Body::File(content) => Content::clone(content),
+            Body::File(content) if !forgets || content.len() <= 1024 => Content::clone(content),
             _ => Content::default(),
         };
         inode.durable = Durable { meta: inode.meta, content };

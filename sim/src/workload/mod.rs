@@ -89,7 +89,7 @@ impl Disk {
                 }
                 Job::Rename(from, to) => {
                     let result = self.rename_upload(&from, &to);
-                    self.writer_did("rename", &from, result);
+                    self.writer_did(&format!("rename to {to}:"), &from, result);
                 }
             }
         }
@@ -160,10 +160,10 @@ impl Disk {
         let writing = self.jobs.writing.get(&slot).cloned().unwrap_or_default();
         let mut oracle = lock(&self.shared.oracle);
         for (path, content) in files {
-            oracle.renamed(&content, &path);
+            oracle.renamed(self.index, &content, &path);
         }
         for id in writing {
-            oracle.moved(id, to.as_bytes());
+            oracle.moved(self.index, id, to.as_bytes());
         }
         Ok(())
     }
