@@ -15,6 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::share::{Share, ShareError};
 use crate::status::{FlushReport, Lacking};
 
+/// While no row arrives, members are judged again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const NOTE: &str = "files still open for writing are not included";
 
 impl<E: Env> Share<E> {
@@ -123,8 +125,9 @@ impl<E: Env> Share<E> {
             if report.lacking.is_empty() {
                 return;
             }
-            // Own publications and lost links raise rows too: every row is followed by a look.
-            if timeout_at(deadline, rows.changed()).await.is_err() {
+            // Who is reachable changes without a row when a silent upstream is given up.
+            let next = deadline.min(Instant::now() + LOOK_AGAIN);
+            if timeout_at(next, rows.changed()).await.is_err() && next == deadline {
                 return;
             }
         }
