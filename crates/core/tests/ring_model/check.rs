@@ -30,14 +30,18 @@ impl fmt::Display for Violation {
 }
 
 /// CAUSAL: nothing is replaced by what it was made from.
+///
+/// An import is excused, since its history went with the index (residual R1): it gives way to any
+/// version with one, its own ancestor too, but only into the archive.
 pub(crate) fn check_replaced(
     node: usize,
-    old: &Kind,
+    (old, class): (&Kind, Class),
     new: &Kind,
     oracle: &Oracle,
 ) -> Result<(), Violation> {
     let (old, new) = (edit_of(old), edit_of(new));
-    if old != new && oracle.is_ancestor(new, old) {
+    let is_excused = class == Class::Imported && oracle.archived.contains(&(node, old));
+    if old != new && oracle.is_ancestor(new, old) && !is_excused {
         let detail = format!("node {node}: edit {old} is replaced by its ancestor {new}");
         return Err(Violation::new("CAUSAL", detail));
     }

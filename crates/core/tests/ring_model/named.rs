@@ -114,3 +114,16 @@ fn b1_a_lost_edit_is_a_conflict_on_the_node_that_made_it() {
     let broken = Rules { versions_are_immutable: false, ..Rules::default() };
     assert_eq!(failed(run(broken, 3, &events)), Some("LOST"));
 }
+
+/// Seen by the middle node's successor only, then forgotten there: an import knows no ancestors.
+#[test]
+fn r1_an_import_gives_way_to_its_own_ancestor_until_its_author_is_heard() {
+    let (lost, behind, author) = (0, 1, 2);
+    let mut events = vec![write(lost, P), Event::Round { entries: 1 }, write(author, P)];
+    events.extend(deliver(author, lost, 1, true));
+    events.push(Event::LoseIndex { node: lost });
+    events.extend(deliver(behind, lost, 1, true));
+    let world = run(Rules::default(), 3, &events).unwrap_or_else(|it| panic!("{it}"));
+    assert!(world.oracle.archived.contains(&(lost, 1)), "what gave way is kept");
+    assert_eq!(held(&world.nodes[lost], P), Some(1), "the author's version wins in the end");
+}

@@ -252,9 +252,9 @@ impl Node {
                 self.records.insert(entry.path.clone(), Record::new(entry, self.head));
             }
             Some(record) => {
-                let known = record.kind.clone();
+                let (known, class) = (record.kind.clone(), record.version.stamp.class);
                 if self.merge(entry, commit) {
-                    check_replaced(self.index, &known, &entry.kind, commit.oracle)?;
+                    check_replaced(self.index, (&known, class), &entry.kind, commit.oracle)?;
                 }
             }
         }
@@ -271,8 +271,9 @@ impl Node {
             return Ok(false);
         };
         let (kind, version) = (record.kind.clone(), record.version.clone());
-        if let Some(shown) = self.disk.get(path) {
-            check_replaced(self.index, &shown.kind, &kind, commit.oracle)?;
+        if let (Some(shown), Some(published)) = (self.disk.get(path), record.published()) {
+            let class = published.version.stamp.class;
+            check_replaced(self.index, (&shown.kind, class), &kind, commit.oracle)?;
         }
         self.show(path, kind.clone(), commit.wall_ms);
         let stat = self.disk.get(path).and_then(|shown| shown.stat.as_ref());
