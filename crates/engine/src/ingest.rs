@@ -70,6 +70,19 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
+/// Why a file that is larger than its share allows is a problem.
+struct OverLimit {
+    size: u64,
+    max: u64,
+}
+
+impl std::fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { size, max } = self;
+        write!(f, "the file has {size} bytes, more than `max_file_size` allows here ({max})")
+    }
+}
+
 struct Job<'a, E: Env> {
     share: &'a Share<E>,
     occasion: Occasion,
@@ -224,7 +237,13 @@ impl<E: Env> Job<'_, E> {
         let read = match stat.file_type {
             FileType::Dir => self.read_dir(path, stat, published.as_ref()),
             FileType::Symlink => self.read_symlink(path, stat),
-            _ => self.read_content(path, urgency),
+            _ => match self.share.settings().limits.max_file_size {
+                Some(max) if stat.size > max => {
+                    self.problem(path, &OverLimit { size: stat.size, max });
+                    return Ok(());
+                }
+                _ => self.read_content(path, urgency),
+            },
         };
         let (kind, content, stat) = match read {
             Ok(Some(read)) => read,

@@ -178,6 +178,11 @@ impl<E: Env> Job<'_, E> {
                 return Ok(Outcome::Moot);
             }
             let desired = share.desired(&self.reader, path, &record)?;
+            let excluded = share.is_excluded(path, desired.is_dir());
+            if excluded && !desired.is_live() {
+                // Nothing excluded is deleted on a peer's word.
+                return Ok(Outcome::Moot);
+            }
             let stat = self.dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
             let agrees = match see(published.as_ref(), stat.as_ref(), share.device) {
                 Seen::Unsupported(what) => return Ok(Outcome::Problem(what.to_string())),
@@ -194,6 +199,10 @@ impl<E: Env> Job<'_, E> {
                     false
                 }
             };
+            if !agrees && excluded {
+                // Nobody looks at what is there: it is this node's own affair.
+                return Ok(Outcome::Moot);
+            }
             if !agrees {
                 // A change that nobody looked at yet. It is recorded first, and may win.
                 share.look(vec![(path.clone(), Urgency::Finished)], Occasion::Publishing)?;

@@ -7,15 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use chainsync_core::hints::{Hints, Urgency};
-use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId};
-use chainsync_env::{Env, Peer, Point, Vfs, WatchEvent, WatchSink};
-use ignore::gitignore::Gitignore;
+use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId, ShareName};
+use chainsync_env::{Env, Point, Vfs, WatchEvent, WatchSink};
 use tokio::sync::Notify;
 
 use crate::archive::Archive;
@@ -24,15 +23,16 @@ use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
 use crate::index::{Index, IndexError, Intent};
+use crate::settings::Settings;
 use crate::signal;
 
 pub struct Share<E: Env> {
     pub env: E,
     pub me: NodeName,
-    pub config: ShareConfig,
-    pub peers: BTreeMap<NodeName, Peer>,
-    pub heartbeat: Duration,
-    pub dead_after: Duration,
+    pub config: Fixed,
+    pub settings: Mutex<Arc<Settings>>,
+    /// Counts replacements of the settings.
+    pub settings_moved: signal::Sender<u64>,
     pub vfs: E::Vfs,
     /// The file system of the root.
     pub device: u64,
@@ -42,7 +42,6 @@ pub struct Share<E: Env> {
     /// The directory inode behind every watch.
     pub watched: Mutex<BTreeMap<Option<RelPath>, u64>>,
     pub hints: Arc<HintQueue>,
-    pub exclude: Gitignore,
     pub contents: Mutex<ContentCache>,
     /// Held by whoever changes the tree or the index. Async, so that waiting for it blocks nobody.
     pub gate: tokio::sync::Mutex<()>,
@@ -64,6 +63,18 @@ pub struct Share<E: Env> {
     pub doubtful: AtomicBool,
     staging_run: u64,
     staging_count: AtomicU64,
+    /// Gone with the last user of the share, and with it the lock on the index.
+    _released: tokio::sync::oneshot::Sender<()>,
+}
+
+/// What of a share's configuration takes a restart to change.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    pub name: ShareName,
+    pub path: PathBuf,
+    pub durability: Durability,
+    /// Whether numeric owners are replicated.
+    pub owner: bool,
 }
 
 /// Under which replica changes are made (PROTOCOL A2). The one in the index is used on only once
@@ -171,27 +182,30 @@ impl ShareError {
 }
 
 impl<E: Env> Share<E> {
-    #[allow(clippy::too_many_arguments, reason = "one call, in `open`")]
+    /// The receiver ends when nobody uses the share any more.
     pub fn new(
         env: E,
         me: NodeName,
-        config: ShareConfig,
-        peers: BTreeMap<NodeName, Peer>,
-        heartbeat: Duration,
-        dead_after: Duration,
+        config: &ShareConfig,
+        settings: Settings,
         opened: Opened<E>,
-    ) -> Self {
+    ) -> (Self, tokio::sync::oneshot::Receiver<()>) {
+        let (sender, released) = tokio::sync::oneshot::channel();
         let fresh = ReplicaId(env.random_u64());
         let run = env.wall_ns() / 1_000_000;
         let staging_run = env.random_u64();
-        Self {
-            board: Board::new(me.clone(), config.ring.clone(), u64::try_from(run).unwrap_or(0)),
+        let share = Self {
+            board: Board::new(me.clone(), settings.ring.clone(), u64::try_from(run).unwrap_or(0)),
             env,
             me,
-            config,
-            peers,
-            heartbeat,
-            dead_after,
+            config: Fixed {
+                name: config.name.clone(),
+                path: config.path.clone(),
+                durability: config.durability,
+                owner: config.owner,
+            },
+            settings: Mutex::new(Arc::new(settings)),
+            settings_moved: signal::Sender::new(0),
             vfs: opened.vfs,
             device: opened.device,
             archive: opened.archive,
@@ -199,7 +213,6 @@ impl<E: Env> Share<E> {
             watch: opened.watch,
             watched: Mutex::default(),
             hints: opened.hints,
-            exclude: opened.exclude,
             contents: Mutex::default(),
             gate: tokio::sync::Mutex::new(()),
             journal_moved: signal::Sender::new(0),
@@ -213,7 +226,9 @@ impl<E: Env> Share<E> {
             doubtful: AtomicBool::new(false),
             staging_run,
             staging_count: AtomicU64::new(0),
-        }
+            _released: sender,
+        };
+        (share, released)
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -255,14 +270,6 @@ impl<E: Env> Share<E> {
             authors.push(author.replica);
         }
         authors
-    }
-
-    /// Whether a path is left out by the configuration.
-    pub fn is_excluded(&self, path: &RelPath, is_dir: bool) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        !self.exclude.is_empty()
-            && self.exclude.matched_path_or_any_parents(path, is_dir).is_ignore()
     }
 
     /// Makes everything durable that a job did: single files and directories if they are few, else
@@ -328,7 +335,6 @@ pub struct Opened<E: Env> {
     pub index: Index,
     pub watch: E::Watch,
     pub hints: Arc<HintQueue>,
-    pub exclude: Gitignore,
 }
 
 type V<E> = <<E as Env>::Vfs as Vfs>::File;

@@ -82,7 +82,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
-            share.env.blocking(move || worker.recover()).await
+            share.env.blocking(move || worker.recover().and_then(|()| worker.retrack())).await
         };
         let result = match recovered {
             Ok(()) => sweep(share, &mut later).await,
@@ -371,7 +371,7 @@ impl<E: Env> Share<E> {
         let first = RowId { run: mine.id.run, number: 1 };
         let rows = self.board.rows();
         let confirmed =
-            self.config.ring.nodes().iter().filter(|node| **node != self.me).all(|node| {
+            self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
                 rows.get(node).is_some_and(|row| {
                     let recorded = row.knowledge.recorded(author.replica);
                     row.is_after(&self.me, first)

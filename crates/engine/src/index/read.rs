@@ -7,7 +7,7 @@ use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
-    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_STATE, PATHS, TAGS, child_keys, decode,
+    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_STATE, PATHS, TAGS, child_keys, decode,
     deeper_keys, key_path, path_key,
 };
 use super::{Held, IndexError, Intent, State};
@@ -55,6 +55,12 @@ impl Reader {
         };
         let paths = open(&transaction, PATHS)?;
         Ok(Self { transaction, paths, state })
+    }
+
+    /// The exclude patterns under which paths were looked at last.
+    pub fn exclude(&self) -> Result<Option<Vec<String>>, IndexError> {
+        let row = get(&open(&self.transaction, META)?, META_EXCLUDE)?;
+        row.map(|bytes| decode("exclude", &bytes)).transpose()
     }
 
     pub fn state(&self) -> &State {

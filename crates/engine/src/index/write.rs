@@ -10,7 +10,7 @@ use redb::{Durability, ReadableTable, Table, WriteTransaction};
 
 use super::read::{Rows, below_in, range_in, record_in, storage};
 use super::schema::{
-    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_SCHEMA, META_STATE, PATHS, TAGS,
+    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS, TAGS,
     child_keys, decode, encode, path_key,
 };
 use super::{Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, lock};
@@ -117,6 +117,14 @@ impl Writer {
         let intents = self.table(INTENTS)?;
         let row = intents.get(path_key(path).as_slice()).map_err(storage)?;
         row.map(|row| decode("intent", row.value())).transpose()
+    }
+
+    /// Notes the patterns under which paths are looked at from now on.
+    pub fn set_exclude(&mut self, patterns: &[String]) -> Result<(), IndexError> {
+        let mut meta = self.transaction.open_table(META).map_err(table)?;
+        let patterns = encode(&patterns);
+        meta.insert(META_EXCLUDE, patterns.as_slice()).map_err(storage)?;
+        Ok(())
     }
 
     pub fn put_held(&mut self, name: &str, held: &Held) -> Result<(), IndexError> {
