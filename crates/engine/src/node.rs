@@ -451,6 +451,8 @@ impl<E: Env> Asked for Shared<E> {
     }
 
     fn note_refused(&self, reason: String) {
+        // It quotes a file, and will be shown on a terminal.
+        let reason = reason.replace(char::is_control, " ");
         let at_ms = u64::try_from(self.env.wall_ns() / 1_000_000).unwrap_or(0);
         *lock(&self.refused) = Some(RefusedReload { at_ms, reason });
     }

@@ -46,6 +46,8 @@ enum Outcome {
     Problem(String),
     /// Nothing to do any more.
     Moot,
+    /// The path is excluded here: what is at the name stays, and stays what was published there.
+    LeftAlone,
 }
 
 /// What a swap or a take brought out into staging.
@@ -181,7 +183,7 @@ impl<E: Env> Job<'_, E> {
             let excluded = share.is_excluded(path, desired.is_dir());
             if excluded && !desired.is_live() {
                 // Nothing excluded is deleted on a peer's word.
-                return Ok(Outcome::Moot);
+                return Ok(Outcome::LeftAlone);
             }
             let stat = self.dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
             let agrees = match see(published.as_ref(), stat.as_ref(), share.device) {
@@ -201,7 +203,7 @@ impl<E: Env> Job<'_, E> {
             };
             if !agrees && excluded {
                 // Nobody looks at what is there: it is this node's own affair.
-                return Ok(Outcome::Moot);
+                return Ok(Outcome::LeftAlone);
             }
             if !agrees {
                 // A change that nobody looked at yet. It is recorded first, and may win.
@@ -672,6 +674,10 @@ impl<E: Env> Job<'_, E> {
                     }
                 }
                 Outcome::Moot => share.board.solved(&path),
+                Outcome::LeftAlone => {
+                    share.board.solved(&path);
+                    after.garbage.extend(writer.remove_intent(&path)?.and_then(|old| old.staged));
+                }
                 Outcome::Missing(hash) => left.missing.push((path, hash)),
                 Outcome::Wait(reason) => share.board.waiting(&path, reason, share.now_ms()),
                 Outcome::Problem(reason) => share.board.problem(&path, &reason, share.now_ms()),

@@ -83,10 +83,8 @@ impl<E: Env> Shared<E> {
         refuse_fixed(&self.config(), &config)?;
         let mut settings = BTreeMap::new();
         for share in &config.shares {
-            let made = Settings::new(&config, share).map_err(|source| ReloadError::Exclude {
-                share: share.name.clone(),
-                source,
-            })?;
+            let made = Settings::new(&config, share)
+                .map_err(|source| ReloadError::Exclude { share: share.name.clone(), source })?;
             settings.insert(share.name.clone(), made);
         }
         let running = self.shares();

@@ -370,16 +370,15 @@ impl<E: Env> Share<E> {
         let Some(mine) = self.board.my_row() else { return };
         let first = RowId { run: mine.id.run, number: 1 };
         let rows = self.board.rows();
-        let confirmed =
-            self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
-                rows.get(node).is_some_and(|row| {
-                    let recorded = row.knowledge.recorded(author.replica);
-                    row.is_after(&self.me, first)
-                        && recorded.is_some_and(|recorded| {
-                            recorded.counter == author.counter && recorded.tag == author.tag
-                        })
-                })
-            });
+        let confirmed = self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
+            rows.get(node).is_some_and(|row| {
+                let recorded = row.knowledge.recorded(author.replica);
+                row.is_after(&self.me, first)
+                    && recorded.is_some_and(|recorded| {
+                        recorded.counter == author.counter && recorded.tag == author.tag
+                    })
+            })
+        });
         if confirmed {
             tracing::debug!(replica = %author.replica, "replica id confirmed by all members");
             lock(&self.authorship).confirmed = true;

@@ -7,8 +7,8 @@ use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
-    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_STATE, PATHS, TAGS, child_keys, decode,
-    deeper_keys, key_path, path_key,
+    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_STATE, PATHS, TAGS,
+    child_keys, decode, deeper_keys, key_path, path_key,
 };
 use super::{Held, IndexError, Intent, State};
 

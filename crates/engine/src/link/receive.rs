@@ -405,8 +405,7 @@ mod tests {
             successor: None,
             heard: BTreeMap::new(),
         };
-        let (share, node) =
-            (ShareName::new("images").unwrap(), NodeName::new("chronos").unwrap());
+        let (share, node) = (ShareName::new("images").unwrap(), NodeName::new("chronos").unwrap());
         Hello { protocol_min, protocol_max, share, node, row }
     }
 
