@@ -402,3 +402,28 @@ fn owners_are_refused_where_they_cannot_be_set() {
     assert!(said.contains("next:") && said.contains("CAP_CHOWN"), "{said}");
     assert!(!Path::new(&cluster.home("apollo").join("state")).exists(), "it began all the same");
 }
+
+#[test]
+fn an_index_of_a_newer_version_is_refused_by_name_and_stays_as_it_is() {
+    let mut cluster = Cluster::new(&["apollo"]);
+    cluster.write("apollo", "", &["apollo"], &images(&["apollo"], ""));
+    cluster.spawn("apollo");
+    cluster.in_sync("apollo");
+    cluster.stop("apollo");
+    let index = cluster.home("apollo").join("state/images/index.redb");
+    {
+        let meta: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
+        let database = redb::Database::open(&index).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(meta).unwrap().insert("schema", &[99][..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let before = std::fs::read(&index).unwrap();
+    let output = run(&["run", "--config", cluster.config("apollo").to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in ["share `images`", index.to_str().unwrap(), "schema 99", "next:"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(std::fs::read(&index).unwrap() == before, "a refused index was written to");
+}

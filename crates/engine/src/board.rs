@@ -41,6 +41,8 @@ struct Inner {
     sweeping: bool,
     sending: bool,
     states: BTreeMap<NodeName, (MemberState, u64)>,
+    /// Members that answered and would have no link, and why.
+    refusals: BTreeMap<NodeName, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +92,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.rows.retain(|node| ring.contains(node));
         inner.states.retain(|node, _| ring.contains(node));
+        inner.refusals.retain(|node, _| ring.contains(node));
         *lock(&self.ring) = ring;
         drop(inner);
         self.rows_moved.send_modify(|count| *count += 1);
@@ -186,6 +189,17 @@ impl Board {
     pub fn set_sweeping(&self, sweeping: bool) {
         lock(&self.inner).sweeping = sweeping;
         self.touch();
+    }
+
+    /// Notes why a member refuses a link, or that it does not. Says whether that is news.
+    pub fn note_refusal(&self, node: &NodeName, reason: Option<&str>) -> bool {
+        let refusals = &mut lock(&self.inner).refusals;
+        match reason {
+            Some(reason) => {
+                refusals.insert(node.clone(), reason.to_owned()).as_deref() != Some(reason)
+            }
+            None => refusals.remove(node).is_some(),
+        }
     }
 
     pub fn set_link(&self, link: Option<Link>) {

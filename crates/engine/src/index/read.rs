@@ -7,8 +7,8 @@ use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
-    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_STATE, PATHS, TAGS,
-    child_keys, decode, deeper_keys, key_path, path_key,
+    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS,
+    TAGS, child_keys, decode, deeper_keys, key_path, path_key,
 };
 use super::{Held, IndexError, Intent, State};
 
@@ -44,6 +44,15 @@ pub trait Rows {
         })?;
         Ok(greatest)
     }
+}
+
+/// The layout of an index; `None` where nobody has written one.
+pub(super) fn schema(transaction: &ReadTransaction) -> Result<Option<u32>, IndexError> {
+    let meta = match transaction.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        meta => meta.map_err(|error| IndexError::Storage(error.into()))?,
+    };
+    get(&meta, META_SCHEMA)?.map(|bytes| decode("schema", &bytes)).transpose()
 }
 
 impl Reader {

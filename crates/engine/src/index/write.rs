@@ -13,7 +13,9 @@ use super::schema::{
     Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE,
     PATHS, TAGS, child_keys, decode, encode, path_key,
 };
-use super::{Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, lock};
+use super::{
+    Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, check_schema, lock,
+};
 
 /// A commit in the making. Dropped without [`commit`](Writer::commit), nothing of it happened.
 pub struct Writer {
@@ -231,10 +233,7 @@ pub(super) fn create_or_check(transaction: WriteTransaction) -> Result<(), Index
                 meta.insert(META_STATE, encode(&State::default()).as_slice()).map_err(storage)?;
             }
             Some(found) => {
-                let found: u32 = decode("schema", &found)?;
-                if found > SCHEMA {
-                    return Err(IndexError::Newer { found });
-                }
+                check_schema(decode("schema", &found)?)?;
             }
         }
         // Readers may then rely on every table.

@@ -175,7 +175,17 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
     // Before the connection: what is compared after a reload is what it was made with.
     let peer = share.settings().peers.get(node)?.clone();
     let link = match timeout(CONNECT_MAX, Link::open(share.clone(), node)).await {
-        Ok(Ok(link)) => link,
+        Ok(Ok(link)) => {
+            share.board.note_refusal(node, None);
+            link
+        }
+        Ok(Err(LinkError::Goodbye(reason))) => {
+            // Tried again every second or two: said once, as long as it stays the same.
+            if share.board.note_refusal(node, Some(&reason)) {
+                tracing::info!(share = %share.config.name, %node, reason, "it refuses the link");
+            }
+            return None;
+        }
         Ok(Err(error)) => {
             tracing::debug!(share = %share.config.name, %node, %error, "no link");
             return None;
