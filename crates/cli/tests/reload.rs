@@ -351,6 +351,39 @@ fn what_is_excluded_is_not_deleted_by_a_peer_and_returns_when_it_is_wanted_again
     assert!(cluster.has("apollo", "images/b.log", "two"));
 }
 
+/// A directory rule, while the daemon that has it is down: the same as with a reload.
+#[test]
+fn an_excluded_directory_is_nobody_elses_affair() {
+    let mut cluster = two_in_sync();
+    for name in ["a/cache", "b"] {
+        std::fs::create_dir_all(cluster.home("apollo").join("images").join(name)).unwrap();
+    }
+    cluster.put("apollo", "images/a/cache/x", "kept by apollo");
+    cluster.put("apollo", "images/b/y", "as ever");
+    cluster.arrives("chronos", "images/a/cache/x", "kept by apollo");
+    cluster.arrives("chronos", "images/b/y", "as ever");
+    cluster.in_sync("apollo");
+    cluster.stop("chronos");
+    cluster.write("chronos", "", &TWO, &images(&TWO, "exclude = [\"cache/\"]"));
+    cluster.spawn("chronos");
+    cluster.in_sync("chronos");
+    // With the directory above it, once seen by the watcher and once by the sweep of a start.
+    std::fs::remove_dir_all(cluster.home("chronos").join("images/a")).unwrap();
+    cluster.put("chronos", "images/b/seen", "after the deletion");
+    cluster.arrives("apollo", "images/b/seen", "after the deletion");
+    cluster.stop("chronos");
+    cluster.spawn("chronos");
+    TWO.iter().for_each(|name| cluster.in_sync(name));
+    assert!(cluster.has("apollo", "images/a/cache/x", "kept by apollo"), "it went round");
+
+    cluster.stop("chronos");
+    cluster.write("chronos", "", &TWO, &images(&TWO, ""));
+    cluster.spawn("chronos");
+    cluster.arrives("chronos", "images/a/cache/x", "kept by apollo");
+    TWO.iter().for_each(|name| cluster.in_sync(name));
+    assert!(cluster.has("apollo", "images/a/cache/x", "kept by apollo"), "it went round");
+}
+
 #[test]
 fn a_share_that_cannot_begin_is_halted_and_the_others_run() {
     let mut cluster = Cluster::new(&["apollo"]);

@@ -244,7 +244,7 @@ fn a_daemon_stops_in_order_and_refuses_to_run_twice() {
     assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains("next:"), "{}", text(&second.stderr));
     assert_eq!(ring.flush("apollo", "5s", &["--share", "nonesuch"]).0, 2);
-    // Reload comes later; until then it must not end the daemon.
+    // Reads its file again, and goes on.
     ring.signal(0, Signal::HUP);
     assert_eq!(ring.flush("apollo", "20s", &[]).0, 0);
     ring.signal(0, Signal::TERM);

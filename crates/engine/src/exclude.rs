@@ -18,7 +18,7 @@ use chainsync_env::Env;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::disk::Dirs;
-use crate::index::{Intent, Rows};
+use crate::index::Intent;
 use crate::share::{Share, ShareError};
 
 /// Compiled patterns.
@@ -75,13 +75,12 @@ impl<E: Env> Share<E> {
         let mut again = Vec::new();
         if let Some(old) = old {
             let mut dirs = Dirs::new(&self.vfs);
-            let mut records = reader.children(None)?;
-            while let Some((path, record)) = records.pop() {
-                let is_dir = record.kind.is_dir();
-                records.extend(reader.children(Some(&path))?);
-                if !old.matches(&path, is_dir) || settings.exclude.matches(&path, is_dir) {
-                    continue;
-                }
+            let freed = reader.matching(|path, record| {
+                let was_dir = record.published().is_some_and(|published| published.kind.is_dir());
+                let is_dir = record.kind.is_dir() || was_dir;
+                old.matches(path, is_dir) && !settings.exclude.matches(path, is_dir)
+            })?;
+            for (path, record) in freed {
                 if let Some((record, intent)) = self.resumed(&mut dirs, &path, record)? {
                     writer.put_record(&path, &record)?;
                     if reader.intent(&path)?.is_none() {

@@ -160,11 +160,13 @@ impl<E: Env> Job<'_, E> {
     ) -> Result<(), ShareError> {
         self.troubled = false;
         let is_dir = stat.is_some_and(|stat| stat.file_type == FileType::Dir);
-        if self.share.is_excluded(path, is_dir) {
-            return Ok(());
-        }
         let record = self.reader.record(path)?;
         let published = record.as_ref().and_then(Record::published);
+        let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+        // A rule for directories holds for one that is gone, too.
+        if self.share.is_excluded(path, is_dir || (stat.is_none() && was_dir)) {
+            return Ok(());
+        }
         match decide(record.as_ref(), stat.as_ref(), None, self.share.device) {
             Action::Problem(what) => {
                 self.problem(path, &what);
@@ -174,7 +176,6 @@ impl<E: Env> Job<'_, E> {
                 self.share.board.count(|counters| counters.hints_without_change += 1)
             }
             _ => {
-                let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
                 if was_dir && !is_dir {
                     self.find_deleted_below(path)?;
                 }
@@ -221,7 +222,10 @@ impl<E: Env> Job<'_, E> {
         let live =
             |record: &Record| record.published().is_some_and(|published| published.kind.is_live());
         for (below, record) in self.reader.below(path, &mut |record| live(record))? {
-            self.find_deleted(&below, record.published());
+            // Nobody looks at what is excluded, so nobody saw it go.
+            if !self.share.is_excluded(&below, record.kind.is_dir()) {
+                self.find_deleted(&below, record.published());
+            }
         }
         Ok(())
     }

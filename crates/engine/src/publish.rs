@@ -180,7 +180,9 @@ impl<E: Env> Job<'_, E> {
                 return Ok(Outcome::Moot);
             }
             let desired = share.desired(&self.reader, path, &record)?;
-            let excluded = share.is_excluded(path, desired.is_dir());
+            // A rule for directories holds for one that is to go, too.
+            let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+            let excluded = share.is_excluded(path, desired.is_dir() || was_dir);
             if excluded && !desired.is_live() {
                 // Nothing excluded is deleted on a peer's word.
                 return Ok(Outcome::LeftAlone);

@@ -72,6 +72,22 @@ impl Reader {
         row.map(|bytes| decode("exclude", &bytes)).transpose()
     }
 
+    /// Every record that `wanted` wants, in the order of the keys.
+    pub fn matching(
+        &self,
+        wanted: impl Fn(&RelPath, &Record) -> bool,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let mut found = Vec::new();
+        for row in self.paths.range::<&[u8]>(..).map_err(storage)? {
+            let (key, value) = row.map_err(storage)?;
+            let (path, record) = (key_path(key.value())?, decode("record", value.value())?);
+            if wanted(&path, &record) {
+                found.push((path, record));
+            }
+        }
+        Ok(found)
+    }
+
     pub fn state(&self) -> &State {
         &self.state
     }

@@ -42,7 +42,9 @@ pub async fn manage<E: Env>(share: Arc<Share<E>>) {
     let mut settings = share.settings_moved.subscribe();
     let mut serving = None;
     loop {
-        let successors: Vec<NodeName> = share.ring().successors(&share.me).cloned().collect();
+        let now = share.settings();
+        let all = now.ring.successors(&share.me).cloned();
+        let successors: Vec<NodeName> = all.filter(|_| !now.closed).collect();
         tokio::select! {
             biased;
             _ = settings.changed() => serving = still_wanted(&share, serving),
