@@ -51,8 +51,7 @@ pub struct Aftermath {
     pub garbage: Vec<String>,
     /// Paths whose intents should be tried.
     pub publish: Vec<RelPath>,
-    /// Staged names of large contents that nothing refers to any more, unless somebody waits for
-    /// just that content: a renamed file is a deletion and a new file.
+    /// Staged names of large contents that nothing refers to any more, and may be wanted again.
     pub spare: Vec<(String, ContentHash)>,
     /// Paths that are gone: directories above them may have been there only for them.
     pub gone: Vec<RelPath>,
@@ -337,11 +336,9 @@ impl<E: Env> Share<E> {
     }
 
     /// What has to happen once the commit is made.
-    pub fn finish(&self, mut after: Aftermath) -> Result<(), ShareError> {
-        for (name, hash) in std::mem::take(&mut after.spare) {
-            if !self.donate(&name, &hash)? {
-                after.garbage.push(name);
-            }
+    pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
+        for (name, hash) in after.spare {
+            self.keep_spare(&name, hash).map_err(ShareError::disk("keeping a displaced file"))?;
         }
         self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
         self.prune_implied(&after.gone)?;

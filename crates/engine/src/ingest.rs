@@ -330,6 +330,7 @@ impl<E: Env> Job<'_, E> {
             self.files.push(file);
         }
         self.touched.insert(path.parent(), parent);
+        share.spares.note(digest.hash, path.clone());
         let kind = file_kind(&stat, digest.hash, share.config.owner);
         Ok(Some((kind, None, stat, digest.looked_ns)))
     }

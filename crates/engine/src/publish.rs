@@ -870,34 +870,8 @@ impl<E: Env> Share<E> {
         let mut writer = self.index.begin()?;
         writer.put_intent(path, &Intent { staged: Some(name), ..intent })?;
         writer.commit(self.env.random_u64(), true)?;
+        self.spares.note(content.0, path.clone());
         self.publish(vec![path.clone()])
-    }
-
-    /// Gives a staged content to whoever waits for it, as if it had been fetched; says whether
-    /// anybody did.
-    pub fn donate(&self, name: &str, hash: &ContentHash) -> Result<bool, ShareError> {
-        let reader = self.index.read()?;
-        for path in self.index.pending_paths() {
-            let Some(intent) = reader.intent(&path)? else { continue };
-            let wants = intent.kind.content().filter(|(wanted, _)| wanted == hash);
-            let Some((_, size)) = wants.filter(|_| intent.staged.is_none()) else { continue };
-            let mut dirs = Dirs::new(&self.vfs);
-            let partial = partial_name(hash);
-            let given = dirs.staging().and_then(|staging| {
-                let (from, to) = (name.as_bytes(), partial.as_bytes());
-                self.vfs.rename(&staging, from, &staging, to, RenameMode::NoReplace)
-            });
-            return match given {
-                Ok(()) => {
-                    self.pulls.want(path, *hash, size);
-                    Ok(true)
-                }
-                // It is being fetched already.
-                Err(error) if is_exists(&error) => Ok(false),
-                Err(error) => Err(ShareError::disk("staging")(error)),
-            };
-        }
-        Ok(false)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::index::{Index, IndexError, Intent};
 use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
 use crate::large::pull::Pulls;
+use crate::large::spares::Spares;
 use crate::signal;
 
 pub struct Share<E: Env> {
@@ -50,6 +51,7 @@ pub struct Share<E: Env> {
     pub recipes: Recipes,
     pub digests: Digests,
     pub pulls: Pulls,
+    pub spares: Spares,
     /// Held by whoever changes the tree or the index. Async, so that waiting for it blocks nobody.
     pub gate: tokio::sync::Mutex<()>,
     /// Counts commits that a link may have to send.
@@ -210,6 +212,7 @@ impl<E: Env> Share<E> {
             recipes: Recipes::default(),
             digests: Digests::default(),
             pulls: Pulls::default(),
+            spares: Spares::default(),
             gate: tokio::sync::Mutex::new(()),
             journal_moved: signal::Sender::new(0),
             authorship: Mutex::new(Authorship { fresh, confirmed: false }),

@@ -211,6 +211,10 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 retry = Instant::now() + RETRY;
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
+                let worker = share.clone();
+                if let Err(error) = share.env.blocking(move || worker.remove_spares()).await {
+                    tracing::warn!(%error, "a displaced file was not removed: again soon");
+                }
             }
             _ = sleep_until(note) => {
                 note = Instant::now() + WATCHING_NOTE;

@@ -137,11 +137,8 @@ impl Vfs for HostVfs {
     }
 
     fn open_own_file(&self, dir: &HostDir, name: &[u8]) -> io::Result<HostFile> {
-        let flags = OFlags::RDWR
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let name = component(name)?;
         let file = retry_on_intr(|| fs::openat(&dir.0, name, flags, Mode::empty()))?;
         Ok(HostFile(file.into()))

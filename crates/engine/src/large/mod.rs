@@ -6,6 +6,7 @@
 //! - [`partial`]: a content being put together in staging, from what is here and what arrives.
 //! - [`pull`]: fetching a content that an entry announced. One that was interrupted goes on where it
 //!   was: every chunk of the partial file is held against the recipe, none is taken on trust.
+//! - [`spares`]: contents that are here under another name, or were a moment ago.
 //!
 //! Nothing here holds more than a few chunks of a content in memory.
 
@@ -13,6 +14,7 @@ pub mod chunks;
 pub mod digest;
 pub mod partial;
 pub mod pull;
+pub mod spares;
 
 /// Read at a time.
 const READ_BYTES: usize = 256 << 10;

@@ -271,12 +271,7 @@ fn read_exactly<V: Vfs>(
     Ok(())
 }
 
-fn write_around_holes<V: Vfs>(
-    vfs: &V,
-    file: &V::File,
-    data: &[u8],
-    offset: u64,
-) -> io::Result<()> {
+fn write_around_holes<V: Vfs>(vfs: &V, file: &V::File, data: &[u8], offset: u64) -> io::Result<()> {
     let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
     // Blocks of the file, not of the chunk.
     let first = HOLE_BYTES - (offset % HOLE_BYTES as u64) as usize;

@@ -244,7 +244,8 @@ type V<E> = <E as Env>::Vfs;
 impl<E: Env> Pull<E> {
     async fn run(&mut self) -> Result<(), PullError> {
         if !self.is_wanted().await? {
-            return Ok(());
+            // Superseded meanwhile. Who else wants it begins anew.
+            return self.share.remove_partial(&self.wanted.hash).await;
         }
         let upstreams = lock(&self.share.outboxes).clone();
         if upstreams.is_empty() {
@@ -269,9 +270,8 @@ impl<E: Env> Pull<E> {
         let job = self.share.env.blocking(move || -> Result<bool, ShareError> {
             let intent = worker.index.read()?.intent(&wanted.path)?;
             let content = Some((wanted.hash, wanted.size));
-            Ok(intent.is_some_and(|intent| {
-                intent.kind.content() == content && intent.staged.is_none()
-            }))
+            Ok(intent
+                .is_some_and(|intent| intent.kind.content() == content && intent.staged.is_none()))
         });
         job.await
     }
@@ -285,12 +285,18 @@ impl<E: Env> Pull<E> {
         let share = self.share.clone();
         let (vfs, hash, durable) = (share.vfs.clone(), self.wanted.hash, share.durable());
         let cooking = recipe.clone();
-        let open = share.env.blocking(move || Partial::open(vfs, &hash, cooking, durable));
+        let worker = share.clone();
+        let open = share.env.blocking(move || {
+            worker.use_spare(&hash)?;
+            Partial::open(vfs, &hash, cooking, durable)
+        });
         let mut partial = open.await?.resume(&share.env).await?;
-        if !partial.missing().is_empty()
-            && let Some(source) = self.source().await?
-        {
-            partial = partial.copy_from(&share.env, source).await?;
+        for path in self.share.spares.shown(&hash).into_iter().chain([self.wanted.path.clone()]) {
+            if !partial.missing().is_empty()
+                && let Some(source) = self.source(path).await?
+            {
+                partial = partial.copy_from(&share.env, source).await?;
+            }
         }
         partial = self.fetch(partial, &recipe, outbox).await?;
         partial = partial.repeat(&share.env).await?;
@@ -334,9 +340,9 @@ impl<E: Env> Pull<E> {
         Ok(recipe)
     }
 
-    /// What is shown at the path: usually the version before.
-    async fn source(&self) -> Result<Option<Source<V<E>>>, PullError> {
-        let (worker, path) = (self.share.clone(), self.wanted.path.clone());
+    /// What is shown at a path: the version before, or the same content.
+    async fn source(&self, path: RelPath) -> Result<Option<Source<V<E>>>, PullError> {
+        let worker = self.share.clone();
         let job = self.share.env.blocking(move || -> Result<_, ShareError> {
             let record = worker.index.read()?.record(&path)?;
             let published = record.and_then(|record| record.published());
@@ -345,9 +351,8 @@ impl<E: Env> Pull<E> {
                 return Ok(None);
             };
             let mut dirs = Dirs::new(&worker.vfs);
-            let opened = dirs
-                .parent(&path)
-                .and_then(|parent| worker.vfs.open_file(&parent, path.name()));
+            let opened =
+                dirs.parent(&path).and_then(|parent| worker.vfs.open_file(&parent, path.name()));
             Ok(opened.ok().map(|file| (hash, size, Arc::new(file))))
         });
         let Some((hash, size, file)) = job.await? else { return Ok(None) };
@@ -424,9 +429,10 @@ impl<E: Env> Pull<E> {
     async fn publish(&mut self) -> Result<(), PullError> {
         let _gate = self.share.gate.lock().await;
         let (worker, wanted) = (self.share.clone(), self.wanted.clone());
-        let job = self.share.env.blocking(move || {
-            worker.adopt_content(&wanted.path, (wanted.hash, wanted.size))
-        });
+        let job = self
+            .share
+            .env
+            .blocking(move || worker.adopt_content(&wanted.path, (wanted.hash, wanted.size)));
         let left = job.await?;
         self.share.ask_for(left.missing);
         Ok(())

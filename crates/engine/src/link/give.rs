@@ -67,15 +67,13 @@ pub async fn give<E: Env>(
         };
         let given = match (&request, &source) {
             (_, None) => false,
-            (Asked::Recipe(_), Some(source)) => {
-                match share.recipe(hash, source).await? {
-                    Some(recipe) => {
-                        send_recipe(&bulk, hash, &recipe).await?;
-                        true
-                    }
-                    None => false,
+            (Asked::Recipe(_), Some(source)) => match share.recipe(hash, source).await? {
+                Some(recipe) => {
+                    send_recipe(&bulk, hash, &recipe).await?;
+                    true
                 }
-            }
+                None => false,
+            },
             (Asked::Range(want), Some(source)) => send_range(&share, &bulk, want, source).await?,
         };
         open = source.map(|source| (hash, source));

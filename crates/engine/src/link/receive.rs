@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use chainsync_core::{ContentHash, NodeName};
 use chainsync_core::wire::{Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
+use chainsync_core::{ContentHash, NodeName};
 use chainsync_env::{Env, Net};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
