@@ -15,6 +15,7 @@ mod exclude;
 mod flush;
 mod index;
 mod ingest;
+mod large;
 mod link;
 pub mod node;
 mod publish;
