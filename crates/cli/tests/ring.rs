@@ -159,6 +159,23 @@ fn tail(log: &Path) -> String {
 }
 
 #[test]
+fn flush_includes_what_is_deep_in_new_directories() {
+    let ring = Ring::start();
+    for number in 0..10 {
+        // Each level is found only when the one above it is watched.
+        let path = format!("{number}/a/b/c/d/e/f/g/upload");
+        ring.upload("apollo", &path, "deep");
+        let (code, said) = ring.flush("apollo", "20s", &[]);
+        assert_eq!(code, 0, "{said}");
+        for name in ["chronos", "hermes"] {
+            let target = ring.home(name).join("share").join(&path);
+            let found = std::fs::read_to_string(&target);
+            assert_eq!(found.ok().as_deref(), Some("deep"), "{path} on {name}, right after flush");
+        }
+    }
+}
+
+#[test]
 fn a_killed_node_is_bypassed_and_catches_up_without_a_command() {
     let mut ring = Ring::start();
     for (index, name) in NODES.iter().enumerate() {

@@ -405,7 +405,7 @@ impl<E: Env> Job<'_, E> {
         // in that one is to be looked at too, it may be gone with it.
         for (child, record) in self.reader.children(Some(path))? {
             if record.is_live_on_disk() {
-                self.share.hints.add(child, Urgency::Started);
+                self.share.hints.add_found(child, Urgency::Started);
             }
         }
         self.share.hint_children(&mut self.dirs, Some(path))
@@ -508,7 +508,7 @@ impl<E: Env> Share<E> {
         for entry in entries {
             match RelPath::child(path, &entry.name) {
                 Ok(child) if is_own(&child) => {}
-                Ok(child) => self.hints.add(child, Urgency::Started),
+                Ok(child) => self.hints.add_found(child, Urgency::Started),
                 Err(error) => {
                     if let Some(path) = path {
                         self.board.problem(path, &error, self.now_ms());

@@ -18,7 +18,7 @@ impl<E: Env> Share<E> {
         let state = self.index.state();
         let known = state.knowledge.to_vector();
         let applied = self.index.applied();
-        let unread = self.hints.hints().len() as u64;
+        let unread = self.hints.len() as u64;
         let ring = self.ring();
         let members: Vec<MemberStatus> = ring
             .nodes()
@@ -94,7 +94,7 @@ impl<E: Env> Share<E> {
         if !*self.ready.borrow() {
             waits.push(format!("{}: the first look at the tree is not complete", self.me));
         }
-        if view.sweeping || self.is_looking() || !self.hints.hints().is_empty() {
+        if view.sweeping || self.is_looking() || !self.hints.is_empty() {
             waits.push(format!("{}: changes not looked at yet", self.me));
         }
         if view.passing {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use chainsync_core::hints::{Hints, Urgency};
+use chainsync_core::hints::{Hints, Taken, Urgency};
 use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId, ShareName};
 use chainsync_env::{Env, Point, Vfs, WatchEvent, WatchSink};
 use tokio::sync::Notify;
@@ -103,6 +103,9 @@ pub struct Pending {
 #[derive(Default)]
 pub struct HintQueue {
     hints: Mutex<Hints>,
+    /// What looking itself came upon: the names in a directory that was not watched before. Part of
+    /// the round in which it was found, whatever else comes in meanwhile.
+    found: Mutex<Hints>,
     pub wake: Notify,
     /// Cookies made so far.
     pub cookies: AtomicU64,
@@ -122,8 +125,27 @@ impl HintQueue {
         self.wake.notify_one();
     }
 
-    pub fn hints(&self) -> MutexGuard<'_, Hints> {
-        lock(&self.hints)
+    /// For a look that has to look further.
+    pub fn add_found(&self, path: RelPath, urgency: Urgency) {
+        lock(&self.found).add(path, urgency);
+        self.wake.notify_one();
+    }
+
+    /// What there is to look at. The newest hints stay behind while found ones are left.
+    pub fn take(&self) -> Taken {
+        lock(&self.hints).take(usize::MAX)
+    }
+
+    pub fn take_found(&self) -> Taken {
+        lock(&self.found).take(usize::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && lock(&self.hints).is_empty() && lock(&self.found).is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.hints).len() + lock(&self.found).len()
     }
 
     /// What the watcher calls, on its own thread.

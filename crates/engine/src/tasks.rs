@@ -57,15 +57,7 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             continue;
         }
         share.set_looking(true);
-        // One generation: what was there is all looked at before anything newer.
-        let taken = share.hints.hints().take(usize::MAX);
-        let result = match taken {
-            Taken::Everything => sweep(&share, &mut later).await,
-            Taken::Paths(paths) => {
-                look_all(&share, paths, Occasion::Live, &mut later).await.map(drop)
-            }
-        };
-        if let Err(error) = result {
+        if let Err(error) = look_round(&share, &mut later).await {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
             sleep(TROUBLE_PAUSE).await;
             share.hints.add_everything();
@@ -73,6 +65,22 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             share.generations.send_modify(|done| *done += 1);
         }
         share.set_looking(false);
+    }
+}
+
+/// One generation: what is there, and whatever is found in it, is all looked at before anything
+/// newer.
+async fn look_round<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
+    let mut taken = share.hints.take();
+    loop {
+        match taken {
+            Taken::Everything => sweep(share, later).await?,
+            Taken::Paths(paths) => drop(look_all(share, paths, Occasion::Live, later).await?),
+        }
+        taken = share.hints.take_found();
+        if taken == Taken::Paths(Vec::new()) {
+            return Ok(());
+        }
     }
 }
 
@@ -325,7 +333,7 @@ impl<E: Env> Share<E> {
     }
 
     pub fn note_watching(&self) -> Result<(), ShareError> {
-        if !self.hints.hints().is_empty() || self.is_looking() {
+        if !self.hints.is_empty() || self.is_looking() {
             return Ok(());
         }
         let mut writer = self.index.begin()?;
@@ -358,7 +366,7 @@ impl<E: Env> Share<E> {
             conflicts: state.conflicts,
             unread: view.sweeping
                 || self.is_looking()
-                || !self.hints.hints().is_empty()
+                || !self.hints.is_empty()
                 || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),
