@@ -25,7 +25,7 @@ pub mod wire;
 pub use decide::{Action, Effect, decide};
 pub use disk::{FileType, Stat};
 pub use entry::{Entry, Kind, Owner};
-pub use hash::ContentHash;
+pub use hash::{ContentHash, ContentHasher};
 pub use knowledge::{Knowledge, VersionVector};
 pub use name::{NodeId, NodeName, ShareName};
 pub use path::RelPath;

@@ -43,6 +43,16 @@ impl<V: Vfs> Archive<V> {
         self.vfs.sync_dir(&dir)
     }
 
+    /// Whether a content of this name is there.
+    pub fn has(&self, hash: &ContentHash) -> io::Result<bool> {
+        let dir = self.vfs.open_dir(None)?;
+        match self.vfs.stat(&dir, hash.to_string().as_bytes()) {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub fn get(&self, hash: &ContentHash) -> io::Result<Option<Bytes>> {
         let dir = self.vfs.open_dir(None)?;
         let file = match self.vfs.open_file(&dir, hash.to_string().as_bytes()) {

@@ -4,26 +4,39 @@
 //!
 //! The library never prints, reads no environment variable and ends no process.
 
+pub mod answers;
 mod apply;
 mod archive;
+mod ask;
 mod board;
 mod change;
 pub mod config;
 mod content;
 mod disk;
 mod flush;
+mod guard;
+mod import;
 mod index;
 mod ingest;
+mod inspect;
 mod link;
 pub mod node;
+mod pause;
 mod publish;
 mod recover;
 mod report;
+mod rescan;
+mod restore;
 mod share;
 mod signal;
 pub mod status;
+mod survey;
 mod tasks;
+mod verify;
 
+pub use ask::CommandError;
 pub use config::{Durability, NodeConfig, ShareConfig};
+pub use import::preview;
 pub use node::{Handle, Node, StartError};
+pub use restore::Which;
 pub use status::{FlushReport, MemberStatus, ShareStatus, Status};

@@ -7,22 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chainsync_core::wire::Frame;
-use chainsync_core::{NodeId, ShareName};
+use chainsync_core::wire::verify::Inspect;
+use chainsync_core::{NodeId, NodeName, ShareName};
 use chainsync_env::{Env, Listener, Net};
-use tokio::sync::mpsc;
+use tokio::io::WriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::ask::Commands;
 use crate::config::NodeConfig;
 use crate::link::LinkError;
-use crate::link::connection::FrameReader;
+use crate::link::connection::{FrameReader, write_frame};
 use crate::link::receive::{
-    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, refuse, serve, shares_protocol,
+    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, forget_upstream, refuse, serve, shares_protocol,
 };
 use crate::share::Share;
 use crate::signal;
 use crate::status::{FlushReport, Status};
-use crate::{link, recover, tasks};
+use crate::{inspect, link, recover, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
 const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +41,7 @@ pub struct Node<E: Env> {
     apply: BTreeMap<ShareName, mpsc::Receiver<Arrived>>,
 }
 
-struct Shared<E: Env> {
+pub(crate) struct Shared<E: Env> {
     env: E,
     config: NodeConfig,
     shares: Vec<Arc<Share<E>>>,
@@ -51,7 +54,7 @@ struct Shared<E: Env> {
 /// last ones.
 #[derive(Clone)]
 pub struct Handle {
-    asked: Arc<dyn Asked>,
+    pub(crate) asked: Arc<dyn Asked>,
 }
 
 /// Why a node does not start.
@@ -59,6 +62,9 @@ pub struct Handle {
 pub enum StartError {
     #[error("share `{share}`: {reason}")]
     Share { share: ShareName, reason: String },
+    /// It may be the wrong tree: a guard keeps it from being taken for an empty one.
+    #[error("share `{share}`: {reason}")]
+    Guard { share: ShareName, reason: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
 }
@@ -89,6 +95,14 @@ impl<E: Env> Node<E> {
                 dead_after,
                 opened,
             );
+            let paused = share.index.is_paused().map_err(|error| StartError::Share {
+                share: share.config.name.clone(),
+                reason: Chain(&error).to_string(),
+            })?;
+            if paused {
+                tracing::warn!(share = %share.config.name, "paused: `chainsync resume` goes on");
+                share.board.pause();
+            }
             let (sender, receiver) = mpsc::channel(APPLY_QUEUE_MAX);
             senders.insert(share.config.name.clone(), sender);
             receivers.insert(share.config.name.clone(), receiver);
@@ -149,7 +163,15 @@ impl<E: Env> Node<E> {
 async fn link_when_ready<E: Env>(share: Arc<Share<E>>) {
     let mut ready = share.ready.subscribe();
     let _ = ready.wait_for(|ready| *ready).await;
-    link::manage::manage(share).await;
+    loop {
+        share.until_moving().await;
+        tokio::select! {
+            biased;
+            () = share.until_stopped() => {}
+            () = link::manage::manage(share.clone()) => {}
+        }
+        share.board.set_link(None);
+    }
 }
 
 async fn apply_when_ready<E: Env>(share: Arc<Share<E>>, arrived: mpsc::Receiver<Arrived>) {
@@ -189,17 +211,44 @@ type Incoming<E> = <<<E as Env>::Net as Net>::Listener as Listener>::Incoming;
 
 async fn greet<E: Env>(shared: Arc<Shared<E>>, incoming: Incoming<E>, number: u64) {
     match timeout(GREETING_MAX, read_hello::<E>(&shared, incoming)).await {
-        Ok(Ok((share, apply, greeted))) => {
+        Ok(Ok(Invited::Link(share, apply, greeted))) => {
             let from = greeted.hello.node.clone();
-            let end = serve(share.clone(), greeted, apply, number).await;
+            let end = tokio::select! {
+                biased;
+                end = serve(share.clone(), greeted, apply, number) => end,
+                () = share.until_stopped() => {
+                    forget_upstream(&share, &from, number);
+                    LinkError::Goodbye("this share does not move any more".to_owned())
+                }
+            };
             tracing::info!(share = %share.config.name, %from, reason = %end, "upstream left");
+        }
+        Ok(Ok(Invited::Inspection { share, writer, inspect, place })) => {
+            let from = inspect.node;
+            tracing::info!(share = %share.config.name, %from, "verify: asked for the tree");
+            let answered = inspect::answer(share.clone(), writer, inspect.question).await;
+            if let Err(error) = answered {
+                tracing::info!(%from, error = %Chain(&error), "verify: not answered");
+            }
+            drop(place);
         }
         Ok(Err(error)) => tracing::info!(error = %Chain(&error), "connection refused"),
         Err(_) => tracing::info!("a connection said nothing"),
     }
 }
 
-type Invited<E> = (Arc<Share<E>>, mpsc::Sender<Arrived>, Greeted<E>);
+/// What a caller wants, once it is let in.
+enum Invited<E: Env> {
+    Link(Arc<Share<E>>, mpsc::Sender<Arrived>, Greeted<E>),
+    Inspection {
+        share: Arc<Share<E>>,
+        writer: WriteHalf<Stream<E>>,
+        inspect: Inspect,
+        place: OwnedSemaphorePermit,
+    },
+}
+
+type Stream<E> = <<E as Env>::Net as Net>::Stream;
 
 async fn read_hello<E: Env>(
     shared: &Shared<E>,
@@ -208,15 +257,41 @@ async fn read_hello<E: Env>(
     let (id, stream) = <<E::Net as Net>::Listener as Listener>::authenticate(incoming).await?;
     let (reader, writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(reader);
-    let Frame::Hello(hello) = reader.next(|_| ()).await? else {
-        return Err(LinkError::Protocol("it did not say hello"));
+    let mut writer = writer;
+    let hello = match reader.next(|_| ()).await? {
+        Frame::Hello(hello) => hello,
+        Frame::Inspect(inspect) => {
+            let found = shared.shares.iter().find(|share| share.config.name == inspect.share);
+            let speaks = (inspect.protocol_min, inspect.protocol_max);
+            let stranger =
+                stranger(shared, found.map(AsRef::as_ref), &inspect.share, &inspect.node, id, speaks);
+            let refusal = stranger.or_else(|| {
+                let waits = found.is_some_and(|share| {
+                    !*share.ready.borrow() && share.board.halted().is_none()
+                });
+                waits.then(|| "not ready: still looking at its tree".to_owned())
+            });
+            let place = found.map(|share| share.inspections.clone().try_acquire_owned());
+            return match (found, place, refusal) {
+                (Some(share), Some(Ok(place)), None) => {
+                    Ok(Invited::Inspection { share: share.clone(), writer, inspect, place })
+                }
+                (_, _, refusal) => {
+                    let reason =
+                        refusal.unwrap_or_else(|| "busy with other questions: ask again".to_owned());
+                    let _ = write_frame(&mut writer, &Frame::Goodbye(reason.clone())).await;
+                    Err(LinkError::Goodbye(reason))
+                }
+            };
+        }
+        _ => return Err(LinkError::Protocol("it did not say hello")),
     };
     let found = shared.shares.iter().find(|share| share.config.name == hello.share);
     let apply = shared.apply.get(&hello.share).cloned();
     let refusal = refusal(shared, found.map(AsRef::as_ref), &hello, id);
     let greeted = Greeted { reader, writer, hello };
     match (found, apply, refusal) {
-        (Some(share), Some(apply), None) => Ok((share.clone(), apply, greeted)),
+        (Some(share), Some(apply), None) => Ok(Invited::Link(share.clone(), apply, greeted)),
         (_, _, refusal) => {
             let reason = refusal.unwrap_or_else(|| "no such share".to_owned());
             refuse(greeted, &reason).await;
@@ -232,30 +307,43 @@ fn refusal<E: Env>(
     hello: &chainsync_core::wire::Hello,
     id: NodeId,
 ) -> Option<String> {
-    let node = &hello.node;
+    let speaks = (hello.protocol_min, hello.protocol_max);
+    if let Some(reason) = stranger(shared, share, &hello.share, &hello.node, id, speaks) {
+        return Some(reason);
+    }
+    let share = share?;
+    if let Some(reason) = share.board.halted() {
+        return Some(crate::flush::at_rest(&reason));
+    }
+    (!*share.ready.borrow()).then(|| "not ready: still looking at its tree".to_owned())
+}
+
+/// Why a caller has no business here, whatever it wants.
+fn stranger<E: Env>(
+    shared: &Shared<E>,
+    share: Option<&Share<E>>,
+    name: &ShareName,
+    node: &NodeName,
+    id: NodeId,
+    speaks: (u32, u32),
+) -> Option<String> {
     match shared.config.nodes.get(node) {
         Some(peer) if peer.id == id && *node != shared.config.node => {}
         _ => return Some(format!("`{node}` is not the node with this key here")),
     }
     let Some(share) = share else {
-        return Some(format!("there is no share `{}` here", hello.share));
+        return Some(format!("there is no share `{name}` here"));
     };
     if !share.config.ring.contains(node) {
-        return Some(format!("`{node}` is not in the ring of `{}` here", hello.share));
+        return Some(format!("`{node}` is not in the ring of `{name}` here"));
     }
-    if !shares_protocol(hello) {
-        return Some("no common protocol version: update the older node".to_owned());
-    }
-    if !*share.ready.borrow() {
-        return Some("not ready: still looking at its tree".to_owned());
-    }
-    share.board.halted().map(|reason| format!("halted: {reason}"))
+    (!shares_protocol(speaks)).then(|| "no common protocol version: update the older node".to_owned())
 }
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a handle asks, without the node's type parameter.
-trait Asked: Send + Sync {
+pub(crate) trait Asked: Commands {
     fn status(&self, share: Option<&ShareName>) -> Option<Status>;
     fn flush<'a>(
         &'a self,
@@ -267,7 +355,7 @@ trait Asked: Send + Sync {
 }
 
 impl<E: Env> Shared<E> {
-    fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {
+    pub(crate) fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {
         let chosen = |share: &&Arc<Share<E>>| name.is_none_or(|name| share.config.name == *name);
         let shares: Vec<_> = self.shares.iter().filter(chosen).cloned().collect();
         (name.is_none() || !shares.is_empty()).then_some(shares)

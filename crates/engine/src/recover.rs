@@ -48,8 +48,13 @@ pub fn open<E: Env>(
     })?;
     let index = Index::open(storage, share.durability == Durability::Batch, &index_path)
         .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
-    let device = prepare_root(env, &vfs, &index, &share.path)
-        .map_err(|error| fail(&format!("{root}"), &error))?;
+    let device = prepare_root(env, &vfs, &index, &share.path).map_err(|error| match error {
+        RootError::NotMarked => StartError::Guard {
+            share: share.name.clone(),
+            reason: format!("{root}: {error}"),
+        },
+        error => fail(&format!("{root}"), &error),
+    })?;
     let exclude = gitignore(share).map_err(|error| fail("exclude", &error))?;
     let hints = Arc::new(HintQueue::default());
     let watch = env
@@ -58,7 +63,7 @@ pub fn open<E: Env>(
     Ok(Opened { vfs, device, archive: Archive::new(archive), index, watch, hints, exclude })
 }
 
-fn gitignore(share: &ShareConfig) -> Result<Gitignore, ignore::Error> {
+pub fn gitignore(share: &ShareConfig) -> Result<Gitignore, ignore::Error> {
     let mut builder = GitignoreBuilder::new("");
     for pattern in &share.exclude {
         builder.add_line(None, pattern)?;

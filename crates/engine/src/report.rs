@@ -2,7 +2,7 @@
 
 use chainsync_env::{Env, Watch};
 
-use crate::flush::behind;
+use crate::flush::{at_rest, behind};
 use crate::share::Share;
 use crate::status::{
     Counters, LinkStatus, MemberState, MemberStatus, Problem, ShareStatus, UpstreamStatus,
@@ -39,7 +39,9 @@ impl<E: Env> Share<E> {
                     },
                     pending: row.map_or(0, |row| row.pending),
                     problems: row.map_or(0, |row| row.problems),
-                    halted: row.and_then(|row| row.halted.clone()),
+                    halted: row
+                        .and_then(|row| row.halted.clone())
+                        .or_else(|| view.refusals.get(node).cloned()),
                 }
             })
             .collect();
@@ -57,6 +59,7 @@ impl<E: Env> Share<E> {
             path: self.config.path.display().to_string(),
             ring: self.config.ring.nodes().iter().map(ToString::to_string).collect(),
             halted: view.halted.clone(),
+            paused: view.paused,
             converged: waiting_for.is_empty(),
             waiting_for,
             sequence: state.head,
@@ -90,7 +93,7 @@ impl<E: Env> Share<E> {
     fn waits(&self, view: &crate::board::View, members: &[MemberStatus]) -> Vec<String> {
         let mut waits = Vec::new();
         if let Some(reason) = &view.halted {
-            waits.push(format!("{} is halted: {reason}", self.me));
+            waits.push(format!("{} is {}", self.me, at_rest(reason)));
         }
         if !*self.ready.borrow() {
             waits.push(format!("{}: the first look at the tree is not complete", self.me));
@@ -116,10 +119,10 @@ impl<E: Env> Share<E> {
                 waits.push(format!("{node}: nothing heard of it yet"));
                 continue;
             };
-            if member.state != MemberState::Reachable {
+            if let Some(reason) = &row.halted {
+                waits.push(format!("{node} is {}", at_rest(reason)));
+            } else if member.state != MemberState::Reachable {
                 waits.push(format!("{node}: unreachable"));
-            } else if let Some(reason) = &row.halted {
-                waits.push(format!("{node} is halted: {reason}"));
             } else if !knowledge.includes(&row.knowledge) || !row.applied.includes(&known) {
                 waits.push(format!("{node}: {} changes behind", member.behind));
             } else if mine.is_some_and(|mine| !row.is_after(&self.me, mine.id)) {

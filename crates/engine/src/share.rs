@@ -23,6 +23,7 @@ use crate::board::Board;
 use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
+use crate::guard::Sweeping;
 use crate::index::{Index, IndexError, Intent};
 use crate::signal;
 
@@ -62,6 +63,9 @@ pub struct Share<E: Env> {
     pub looking: AtomicBool,
     /// Effects may have happened that the index does not know: publishing failed half-way.
     pub doubtful: AtomicBool,
+    pub sweeping: Sweeping,
+    /// Questions of `verify` being answered.
+    pub inspections: Arc<tokio::sync::Semaphore>,
     staging_run: u64,
     staging_count: AtomicU64,
 }
@@ -160,6 +164,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub enum ShareError {
     #[error("index")]
     Index(#[from] IndexError),
+    #[error("the share was halted")]
+    Halted,
     #[error("{doing}")]
     Disk { doing: &'static str, source: io::Error },
 }
@@ -211,6 +217,8 @@ impl<E: Env> Share<E> {
             generations: signal::Sender::new(0),
             looking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
+            sweeping: Sweeping::default(),
+            inspections: Arc::new(tokio::sync::Semaphore::new(INSPECTIONS_MAX)),
             staging_run,
             staging_count: AtomicU64::new(0),
         }
@@ -259,10 +267,7 @@ impl<E: Env> Share<E> {
 
     /// Whether a path is left out by the configuration.
     pub fn is_excluded(&self, path: &RelPath, is_dir: bool) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        !self.exclude.is_empty()
-            && self.exclude.matched_path_or_any_parents(path, is_dir).is_ignore()
+        is_excluded(&self.exclude, path, is_dir)
     }
 
     /// Makes everything durable that a job did: single files and directories if they are few, else
@@ -320,6 +325,13 @@ impl<E: Env> Share<E> {
     }
 }
 
+/// Whether patterns leave a path out.
+pub fn is_excluded(exclude: &Gitignore, path: &RelPath, is_dir: bool) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
+    !exclude.is_empty() && exclude.matched_path_or_any_parents(path, is_dir).is_ignore()
+}
+
 /// What [`crate::open`] found.
 pub struct Opened<E: Env> {
     pub vfs: E::Vfs,
@@ -333,6 +345,9 @@ pub struct Opened<E: Env> {
 
 type V<E> = <<E as Env>::Vfs as Vfs>::File;
 type D<E> = <<E as Env>::Vfs as Vfs>::Dir;
+
+/// Each may read every content on the disk: two operators at a time are enough.
+const INSPECTIONS_MAX: usize = 2;
 
 /// Up to here, fdatasync and fsync one by one (1.8 ms each beside a busy writer, against 19 ms for
 /// syncfs).

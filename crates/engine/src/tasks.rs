@@ -35,6 +35,7 @@ const WATCHING_NOTE: Duration = Duration::from_secs(60);
 
 /// Starts a share up, then looks at hints for ever.
 pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
+    share.until_moving().await;
     start(&share).await;
     let mut later = Later::default();
     loop {
@@ -49,7 +50,7 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             }
         }
         if share.hints.root_gone.load(Ordering::Relaxed) && share.board.halted().is_none() {
-            share.board.halt("the root was deleted, renamed or unmounted: put it back and start the daemon again");
+            share.board.halt("the root was deleted, renamed or unmounted: put it back, then `chainsync resume`");
         }
         if share.board.halted().is_some() {
             sleep(TROUBLE_PAUSE).await;
@@ -64,7 +65,9 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
                 look_all(&share, paths, Occasion::Live, &mut later).await.map(drop)
             }
         };
-        if let Err(error) = result {
+        if let Err(ShareError::Halted) = result {
+            share.hints.add_everything();
+        } else if let Err(error) = result {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
             sleep(TROUBLE_PAUSE).await;
             share.hints.add_everything();
@@ -79,6 +82,7 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
 async fn start<E: Env>(share: &Arc<Share<E>>) {
     let mut later = Later::default();
     loop {
+        share.until_moving().await;
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
@@ -90,6 +94,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         };
         match result {
             Ok(()) => break,
+            Err(ShareError::Halted) => {}
             Err(error) => {
                 tracing::error!(share = %share.config.name, error = %Chain(&error), "cannot start yet");
                 share.board.note_trouble(Some(Chain(&error).to_string()));
@@ -112,19 +117,28 @@ async fn sweep<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), S
     share.board.count(|counters| counters.sweeps += 1);
     let swept = sweep_tree(share, later).await;
     share.board.set_sweeping(false);
+    if swept.is_ok() {
+        share.sweeping.end();
+    }
     swept
 }
 
 async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
     share.watch_cookies()?;
     let mut open = vec![None];
+    // Recorded last, once it is known that they are not too many to be true.
+    let mut missing = Vec::new();
     while let Some(dir) = open.pop() {
         let worker = share.clone();
-        let names = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
+        let (names, gone) = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
         let names = names.into_iter().map(|name| (name, Urgency::Started)).collect();
         let dirs = look_all(share, names, Occasion::Sweep, later).await?;
         open.extend(dirs.into_iter().map(Some));
+        missing.extend(gone);
     }
+    share.guard_deletes(&missing)?;
+    let missing = missing.into_iter().map(|path| (path, Urgency::Started)).collect();
+    look_all(share, missing, Occasion::Sweep, later).await?;
     let _gate = share.gate.lock().await;
     let worker = share.clone();
     share.env.blocking(move || worker.note_swept()).await
@@ -141,6 +155,9 @@ async fn look_all<E: Env>(
     // From the front, in slices.
     paths.reverse();
     while !paths.is_empty() {
+        if share.board.halted().is_some() {
+            return Err(ShareError::Halted);
+        }
         let slice = paths.split_off(paths.len().saturating_sub(LOOK_PATHS_MAX));
         let slice = slice.into_iter().rev().collect();
         let _gate = share.gate.lock().await;
@@ -258,16 +275,19 @@ async fn publish_some<E: Env>(share: &Arc<Share<E>>, mut paths: Vec<RelPath>) {
 }
 
 impl<E: Env> Share<E> {
-    /// Watches a directory, then lists it: its names and those that the index has there.
-    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<Vec<RelPath>, ShareError> {
+    /// Watches a directory, then lists it: its names, and those that only the index has there.
+    fn sweep_dir(
+        &self,
+        dir: Option<&RelPath>,
+    ) -> Result<(Vec<RelPath>, Vec<RelPath>), ShareError> {
         let mut dirs = Dirs::new(&self.vfs);
         let opened = match dirs.dir(dir) {
             Ok(opened) => opened,
-            Err(error) if crate::disk::is_absent(&error) => return Ok(Vec::new()),
+            Err(error) if crate::disk::is_absent(&error) => return Ok((Vec::new(), Vec::new())),
             Err(error) => {
                 if let Some(dir) = dir {
                     self.board.problem(dir, &error, self.now_ms());
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), Vec::new()));
                 }
                 return Err(ShareError::disk("opening the root")(error));
             }
@@ -290,12 +310,13 @@ impl<E: Env> Share<E> {
                 }
             }
         }
+        let mut missing = Vec::new();
         for (path, record) in self.index.read()?.children(dir)? {
-            if record.is_live_on_disk() {
-                names.insert(path);
+            if record.is_live_on_disk() && !names.contains(&path) {
+                missing.push(path);
             }
         }
-        Ok(names.into_iter().collect())
+        Ok((names.into_iter().collect(), missing))
     }
 
     /// The watch through which `flush` hears that all earlier events have been delivered.

@@ -145,6 +145,9 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
     let link = match timeout(CONNECT_MAX, Link::open(share.clone(), node)).await {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {
+            if let LinkError::Goodbye(reason) = &error {
+                share.board.note_refusal(node, Some(reason));
+            }
             tracing::debug!(share = %share.config.name, %node, %error, "no link");
             return None;
         }
@@ -153,6 +156,7 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
             return None;
         }
     };
+    share.board.note_refusal(node, None);
     if rank > 0 {
         share.env.probe(Point::Bypass);
     }

@@ -84,12 +84,17 @@ pub async fn serve<E: Env>(
             Ok(()) => pending().await,
         },
     };
-    share.board.drop_upstream(&from, connection);
-    let mut outboxes = lock(&share.outboxes);
-    if outboxes.get(&from).is_some_and(|(held, _)| *held == connection) {
-        outboxes.remove(&from);
-    }
+    forget_upstream(&share, &from, connection);
     end
+}
+
+/// The connection of an upstream is gone.
+pub fn forget_upstream<E: Env>(share: &Share<E>, from: &NodeName, connection: u64) {
+    share.board.drop_upstream(from, connection);
+    let mut outboxes = lock(&share.outboxes);
+    if outboxes.get(from).is_some_and(|(held, _)| *held == connection) {
+        outboxes.remove(from);
+    }
 }
 
 async fn receive<E: Env>(
@@ -353,6 +358,6 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 /// The protocols that this build and a peer share, or none.
-pub fn shares_protocol(hello: &Hello) -> bool {
-    hello.protocol_min <= PROTOCOL_MAX && hello.protocol_max >= PROTOCOL_MIN
+pub fn shares_protocol((min, max): (u32, u32)) -> bool {
+    min <= PROTOCOL_MAX && max >= PROTOCOL_MIN
 }
