@@ -46,6 +46,11 @@ impl Failure {
         Self { exit, message, next: String::new(), rendered: true }
     }
 
+    /// What is wrong, without colours.
+    pub(crate) fn message(&self) -> String {
+        self.message.clone()
+    }
+
     /// Prints it on stderr, and says how to exit.
     pub(crate) fn report(&self) -> Exit {
         if self.rendered {

@@ -37,8 +37,12 @@ type Name<'a> = Option<&'a ShareName>;
 
 /// The object-safe form of what [`Handle`] offers.
 pub(crate) trait Commands: Send + Sync {
-    fn verify<'a>(&'a self, share: Name<'a>, deep: bool, limit: Duration)
-    -> Answer<'a, Vec<VerifyReport>>;
+    fn verify<'a>(
+        &'a self,
+        share: Name<'a>,
+        deep: bool,
+        limit: Duration,
+    ) -> Answer<'a, Vec<VerifyReport>>;
     fn pause<'a>(&'a self, share: Name<'a>) -> Answer<'a, Vec<MoveReport>>;
     fn resume<'a>(&'a self, share: Name<'a>, accept_deletes: bool) -> Answer<'a, Vec<MoveReport>>;
     fn rescan<'a>(&'a self, share: Name<'a>, dry_run: bool) -> Answer<'a, Vec<RescanReport>>;

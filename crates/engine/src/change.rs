@@ -202,7 +202,8 @@ impl<E: Env> Share<E> {
     ) -> Result<(), ShareError> {
         let by = |entry: &Entry| self.board.author(entry.version.dot.replica);
         let note = ConflictNote { loser: by(loser), winner: by(winner) };
-        let named = |node: &Option<NodeName>| node.as_ref().map_or("?".to_owned(), |n| n.to_string());
+        let named =
+            |node: &Option<NodeName>| node.as_ref().map_or("?".to_owned(), |n| n.to_string());
         tracing::warn!(
             path = %loser.path,
             loser = %loser.version.dot,

@@ -82,7 +82,11 @@ async fn with_pings<W: AsyncWrite + Unpin, T>(
 }
 
 impl<E: Env> Share<E> {
-    pub async fn digests(self: &Arc<Self>, buckets: u32, deep: bool) -> Result<Digests, ShareError> {
+    pub async fn digests(
+        self: &Arc<Self>,
+        buckets: u32,
+        deep: bool,
+    ) -> Result<Digests, ShareError> {
         let mut digests = Digests {
             buckets: vec![Bucket::default(); buckets as usize],
             knowledge: self.index.state().knowledge.to_vector(),

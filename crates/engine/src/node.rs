@@ -20,7 +20,8 @@ use crate::config::NodeConfig;
 use crate::link::LinkError;
 use crate::link::connection::{FrameReader, write_frame};
 use crate::link::receive::{
-    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, forget_upstream, refuse, serve, shares_protocol,
+    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, forget_upstream, refuse, serve,
+    shares_protocol,
 };
 use crate::share::Share;
 use crate::signal;
@@ -263,12 +264,17 @@ async fn read_hello<E: Env>(
         Frame::Inspect(inspect) => {
             let found = shared.shares.iter().find(|share| share.config.name == inspect.share);
             let speaks = (inspect.protocol_min, inspect.protocol_max);
-            let stranger =
-                stranger(shared, found.map(AsRef::as_ref), &inspect.share, &inspect.node, id, speaks);
+            let stranger = stranger(
+                shared,
+                found.map(AsRef::as_ref),
+                &inspect.share,
+                &inspect.node,
+                id,
+                speaks,
+            );
             let refusal = stranger.or_else(|| {
-                let waits = found.is_some_and(|share| {
-                    !*share.ready.borrow() && share.board.halted().is_none()
-                });
+                let waits = found
+                    .is_some_and(|share| !*share.ready.borrow() && share.board.halted().is_none());
                 waits.then(|| "not ready: still looking at its tree".to_owned())
             });
             let place = found.map(|share| share.inspections.clone().try_acquire_owned());
@@ -277,8 +283,8 @@ async fn read_hello<E: Env>(
                     Ok(Invited::Inspection { share: share.clone(), writer, inspect, place })
                 }
                 (_, _, refusal) => {
-                    let reason =
-                        refusal.unwrap_or_else(|| "busy with other questions: ask again".to_owned());
+                    let reason = refusal
+                        .unwrap_or_else(|| "busy with other questions: ask again".to_owned());
                     let _ = write_frame(&mut writer, &Frame::Goodbye(reason.clone())).await;
                     Err(LinkError::Goodbye(reason))
                 }
@@ -337,7 +343,8 @@ fn stranger<E: Env>(
     if !share.config.ring.contains(node) {
         return Some(format!("`{node}` is not in the ring of `{name}` here"));
     }
-    (!shares_protocol(speaks)).then(|| "no common protocol version: update the older node".to_owned())
+    (!shares_protocol(speaks))
+        .then(|| "no common protocol version: update the older node".to_owned())
 }
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

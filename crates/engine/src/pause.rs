@@ -48,10 +48,7 @@ impl<E: Env> Share<E> {
     }
 
     /// Ends a pause, or a halt whose cause is gone or accepted.
-    pub async fn resume(
-        self: &Arc<Self>,
-        accept_deletes: bool,
-    ) -> Result<MoveReport, ShareError> {
+    pub async fn resume(self: &Arc<Self>, accept_deletes: bool) -> Result<MoveReport, ShareError> {
         let before = self.board.halted();
         let cause = self.board.halt_held().map(|halt| halt.cause);
         match cause {

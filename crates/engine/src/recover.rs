@@ -49,10 +49,9 @@ pub fn open<E: Env>(
     let index = Index::open(storage, share.durability == Durability::Batch, &index_path)
         .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
     let device = prepare_root(env, &vfs, &index, &share.path).map_err(|error| match error {
-        RootError::NotMarked => StartError::Guard {
-            share: share.name.clone(),
-            reason: format!("{root}: {error}"),
-        },
+        RootError::NotMarked => {
+            StartError::Guard { share: share.name.clone(), reason: format!("{root}: {error}") }
+        }
         error => fail(&format!("{root}"), &error),
     })?;
     let exclude = gitignore(share).map_err(|error| fail("exclude", &error))?;

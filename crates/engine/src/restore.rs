@@ -65,7 +65,8 @@ impl<E: Env> Share<E> {
         let (restorable, content) = match (&conflict.kind, conflict.kind.content()) {
             (Kind::Symlink { .. }, _) => (true, "in the conflict log itself".to_owned()),
             (_, Some((hash, _))) => {
-                let held = self.archive.has(&hash).map_err(ShareError::disk("reading the archive"))?;
+                let held =
+                    self.archive.has(&hash).map_err(ShareError::disk("reading the archive"))?;
                 if held {
                     (true, format!("in the archive of this node as {hash}"))
                 } else {
@@ -134,7 +135,8 @@ impl<E: Env> Share<E> {
             None if matches!(kind, Kind::Symlink { .. }) => None,
             None => return refuse("the version that lost has no content".to_owned()),
             Some((hash, _)) => {
-                let held = self.archive.get(&hash).map_err(ShareError::disk("reading the archive"))?;
+                let held =
+                    self.archive.get(&hash).map_err(ShareError::disk("reading the archive"))?;
                 match held {
                     Some(content) => Some(content),
                     None => {

@@ -50,7 +50,9 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             }
         }
         if share.hints.root_gone.load(Ordering::Relaxed) && share.board.halted().is_none() {
-            share.board.halt("the root was deleted, renamed or unmounted: put it back, then `chainsync resume`");
+            share.board.halt(
+                "the root was deleted, renamed or unmounted: put it back, then `chainsync resume`",
+            );
         }
         if share.board.halted().is_some() {
             sleep(TROUBLE_PAUSE).await;
@@ -276,10 +278,7 @@ async fn publish_some<E: Env>(share: &Arc<Share<E>>, mut paths: Vec<RelPath>) {
 
 impl<E: Env> Share<E> {
     /// Watches a directory, then lists it: its names, and those that only the index has there.
-    fn sweep_dir(
-        &self,
-        dir: Option<&RelPath>,
-    ) -> Result<(Vec<RelPath>, Vec<RelPath>), ShareError> {
+    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<(Vec<RelPath>, Vec<RelPath>), ShareError> {
         let mut dirs = Dirs::new(&self.vfs);
         let opened = match dirs.dir(dir) {
             Ok(opened) => opened,

@@ -107,12 +107,8 @@ impl<E: Env> Share<E> {
         let mut members = Vec::new();
         let mut digests = Vec::new();
         for (node, answer) in ring.iter().zip(join_all(asked).await) {
-            let mut member = VerifiedMember {
-                node: node.to_string(),
-                missing: None,
-                halted: None,
-                entries: 0,
-            };
+            let mut member =
+                VerifiedMember { node: node.to_string(), missing: None, halted: None, entries: 0 };
             match answer {
                 Ok(answer) if answer.buckets.len() == buckets as usize => {
                     member.entries = answer.buckets.iter().map(|bucket| bucket.entries).sum();
@@ -397,7 +393,13 @@ pub fn differing(one: &Kind, other: &Kind) -> Vec<&'static str> {
     match (one, other) {
         (
             Kind::File { size, hash, mode, mtime_ns, owner },
-            Kind::File { size: b_size, hash: b_hash, mode: b_mode, mtime_ns: b_mtime, owner: b_owner },
+            Kind::File {
+                size: b_size,
+                hash: b_hash,
+                mode: b_mode,
+                mtime_ns: b_mtime,
+                owner: b_owner,
+            },
         ) => {
             let pairs = [
                 ("content", (size, hash) != (b_size, b_hash)),
@@ -430,7 +432,9 @@ pub fn shows(kind: &Option<Kind>) -> String {
             let (seconds, ns) = (mtime_ns.div_euclid(NS_PER_S), mtime_ns.rem_euclid(NS_PER_S));
             let hash = &hash.to_string()[..HASH_SHOWN];
             let owner = owned(owner);
-            format!("file of {size} bytes, blake3 {hash}…, mode {mode:04o}, mtime {seconds}.{ns:09}{owner}")
+            format!(
+                "file of {size} bytes, blake3 {hash}…, mode {mode:04o}, mtime {seconds}.{ns:09}{owner}"
+            )
         }
         Some(Kind::Dir { mode, owner }) => format!("directory, mode {mode:04o}{}", owned(owner)),
         Some(Kind::Symlink { target }) => {

@@ -10,8 +10,8 @@ use redb::{Durability, ReadableTable, Table, WriteTransaction};
 
 use super::read::{Rows, below_in, range_in, record_in, storage};
 use super::schema::{
-    Bytes, CONFLICT_NOTES, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_SCHEMA, META_STATE, PATHS, TAGS,
-    child_keys, decode, encode, path_key,
+    Bytes, CONFLICT_NOTES, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_SCHEMA,
+    META_STATE, PATHS, TAGS, child_keys, decode, encode, path_key,
 };
 use super::{Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, lock};
 
