@@ -89,6 +89,12 @@ impl<E: Env> Share<E> {
         }
     }
 
+    /// Whether a file that was displaced while somebody had it open is still to be judged: it may
+    /// become a change.
+    pub fn has_held(&self) -> bool {
+        self.index.read().and_then(|reader| reader.has_held()).unwrap_or(false)
+    }
+
     /// What keeps the ring from being converged, as far as it can be seen from here (PROTOCOL C1).
     fn waits(&self, view: &crate::board::View, members: &[MemberStatus]) -> Vec<String> {
         let mut waits = Vec::new();
@@ -100,6 +106,9 @@ impl<E: Env> Share<E> {
         }
         if view.sweeping || self.is_looking() || !self.hints.hints().is_empty() {
             waits.push(format!("{}: changes not looked at yet", self.me));
+        }
+        if self.has_held() {
+            waits.push(format!("{}: a displaced file may still be open for writing", self.me));
         }
         if view.passing {
             waits.push(format!("{}: a pass is under way", self.me));

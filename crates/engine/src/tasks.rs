@@ -274,6 +274,8 @@ async fn publish_some<E: Env>(share: &Arc<Share<E>>, mut paths: Vec<RelPath>) {
     if let Err(error) = share.env.blocking(move || worker.release_held()).await {
         tracing::error!(error = %Chain(&error), "displaced files: again soon");
     }
+    // Whether any are left is in the row.
+    share.board.touch();
 }
 
 impl<E: Env> Share<E> {
@@ -371,7 +373,10 @@ impl<E: Env> Share<E> {
             pending: self.index.pending() as u64,
             problems: view.problems.len() as u64,
             conflicts: state.conflicts,
-            unread: view.sweeping || self.is_looking() || !self.hints.hints().is_empty(),
+            unread: view.sweeping
+                || self.is_looking()
+                || !self.hints.hints().is_empty()
+                || self.has_held(),
             passing: view.passing,
             halted: view.halted.clone(),
             successor: view.link.as_ref().map(|link| link.to.clone()),

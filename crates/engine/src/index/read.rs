@@ -127,6 +127,12 @@ impl Reader {
         .collect()
     }
 
+    /// Whether any displaced file is still to be judged.
+    pub fn has_held(&self) -> Result<bool, IndexError> {
+        let held = open(&self.transaction, HELD)?;
+        Ok(!redb::ReadableTableMetadata::is_empty(&held).map_err(storage)?)
+    }
+
     pub fn held(&self) -> Result<Vec<(String, Held)>, IndexError> {
         let held = open(&self.transaction, HELD)?;
         let rows = held.iter().map_err(storage)?;
