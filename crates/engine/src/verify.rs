@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chainsync_core::wire::verify::{
-    BUCKETS_MAX, BUCKETS_WANTED_MAX, Digests, Inspect, Inspected, Question, bucket_of,
+    BUCKETS_MAX, BUCKETS_WANTED_MAX, Digests, Inspect, Inspected, Listed, Question, bucket_of,
 };
 use chainsync_core::wire::{Frame, PROTOCOL_MAX, PROTOCOL_MIN};
 use chainsync_core::{Kind, NodeName, RelPath, VersionVector};
@@ -50,14 +50,14 @@ type Shown = BTreeMap<RelPath, Vec<Option<Kind>>>;
 
 /// Why a member was not compared.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub enum AskError {
     #[error("unreachable: {0}")]
     Link(#[from] LinkError),
     #[error("unreachable: it does not answer")]
     Silent,
     #[error(transparent)]
     Own(#[from] ShareError),
-    #[error("it answered something else than was asked")]
+    #[error("its answer is not one to the question")]
     Confused,
 }
 
@@ -288,6 +288,21 @@ impl<E: Env> Share<E> {
         question: &Question,
     ) -> Result<Vec<(RelPath, Kind)>, AskError> {
         let mut all = Vec::new();
+        let mut note = |listed: Listed| {
+            all.push((listed.path, listed.kind));
+            all.len() < LISTED_TOTAL_MAX
+        };
+        self.ask_each(node, question, &mut note).await?;
+        Ok(all)
+    }
+
+    /// Asks for a list; `note` is told each entry, and says whether it can take more.
+    pub async fn ask_each(
+        self: &Arc<Self>,
+        node: &NodeName,
+        question: &Question,
+        note: &mut (dyn FnMut(Listed) -> bool + Send),
+    ) -> Result<(), AskError> {
         if *node == self.me {
             let Question::List { buckets, wanted, deep } = question else {
                 return Err(AskError::Confused);
@@ -296,24 +311,27 @@ impl<E: Env> Share<E> {
             let mut after = None;
             loop {
                 let (next, listed) = self.list_page(*buckets, &wanted, *deep, after).await?;
-                all.extend(listed.into_iter().map(|listed| (listed.path, listed.kind)));
+                if !listed.into_iter().all(&mut *note) {
+                    return Err(AskError::Confused);
+                }
                 match next {
                     Some(next) => after = Some(next),
-                    None => return Ok(all),
+                    None => return Ok(()),
                 }
             }
         }
         let mut reader = self.ask(node, question).await?;
-        while all.len() < LISTED_TOTAL_MAX {
+        loop {
             match self.next_part(&mut reader).await? {
                 Inspected::Entries(listed) => {
-                    all.extend(listed.into_iter().map(|listed| (listed.path, listed.kind)));
+                    if !listed.into_iter().all(&mut *note) {
+                        return Err(AskError::Confused);
+                    }
                 }
-                Inspected::End => return Ok(all),
-                Inspected::Digests(_) => break,
+                Inspected::End => return Ok(()),
+                Inspected::Digests(_) => return Err(AskError::Confused),
             }
         }
-        Err(AskError::Confused)
     }
 
     /// Opens a connection for one question.

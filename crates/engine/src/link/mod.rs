@@ -4,6 +4,7 @@
 //! one link leads; `pass` reads the journal.
 
 pub mod connection;
+pub mod holdings;
 pub mod manage;
 pub mod pass;
 pub mod receive;

@@ -5,6 +5,7 @@ use chainsync_core::gossip::ReceiverKnows;
 use chainsync_core::wire::{BatchEntry, Cursor, Pack, PassEnd};
 use chainsync_env::{Env, Point};
 
+use super::holdings::Holdings;
 use crate::index::{Reader, Rows};
 use crate::share::{Share, ShareError};
 
@@ -48,6 +49,7 @@ impl Pass {
         &mut self,
         share: &Share<E>,
         knows: &ReceiverKnows,
+        holdings: &Holdings,
     ) -> Result<Step, ShareError> {
         let mut batch = BatchBuilder::default();
         let mut scanned = 0;
@@ -70,6 +72,7 @@ impl Pass {
                 }
                 let content = match entry.kind.content() {
                     None => None,
+                    Some((hash, _)) if holdings.holds(&entry.path, &hash) => None,
                     Some((hash, size)) => {
                         if batch.is_full_for(usize::try_from(size).unwrap_or(usize::MAX)) {
                             break 'batch false;
