@@ -172,3 +172,101 @@ impl Inspected {
         Ok(inspected)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Frame;
+
+    fn inspect(question: Question) -> Frame {
+        Frame::Inspect(Inspect {
+            protocol_min: 1,
+            protocol_max: 1,
+            share: ShareName::new("files").unwrap(),
+            node: NodeName::new("apollo").unwrap(),
+            question,
+        })
+    }
+
+    fn back(frame: &Frame) -> Result<Option<Frame>, WireError> {
+        let mut buffer = BytesMut::new();
+        frame.encode(&mut buffer);
+        Frame::decode(&mut buffer)
+    }
+
+    #[test]
+    fn questions_and_answers_arrive_as_they_were() {
+        let path = RelPath::new("a/b").unwrap();
+        let kind = Kind::Symlink { target: b"c".to_vec() };
+        let doubt = Doubt { path: path.clone(), what: "differs".to_owned() };
+        let digests = Digests {
+            buckets: vec![Bucket::default(); BUCKETS_MAX],
+            doubts: vec![doubt; DOUBTS_MAX],
+            halted: Some("paused".to_owned()),
+            ..Digests::default()
+        };
+        let wanted = (0..BUCKETS_WANTED_MAX as u32).collect();
+        for frame in [
+            inspect(Question::Digests { buckets: 16, deep: true }),
+            inspect(Question::List { buckets: BUCKETS_MAX as u32, wanted, deep: false }),
+            Frame::Inspected(Inspected::Digests(digests)),
+            Frame::Inspected(Inspected::Entries(vec![Listed { path, kind }; LISTED_MAX])),
+            Frame::Inspected(Inspected::End),
+        ] {
+            assert_eq!(back(&frame).unwrap(), Some(frame));
+        }
+    }
+
+    #[test]
+    fn what_exceeds_a_bound_is_refused() {
+        let path = RelPath::new("a").unwrap();
+        let long = vec![b'x'; SYMLINK_TARGET_BYTES_MAX + 1];
+        let listed = |target| Listed { path: path.clone(), kind: Kind::Symlink { target } };
+        let many = BUCKETS_MAX as u32 + 1;
+        let wanted = vec![0; BUCKETS_WANTED_MAX + 1];
+        let digests = |buckets, doubts| {
+            let doubt = Doubt { path: path.clone(), what: String::new() };
+            let buckets = vec![Bucket::default(); buckets];
+            let doubts = vec![doubt; doubts];
+            Frame::Inspected(Inspected::Digests(Digests { buckets, doubts, ..Digests::default() }))
+        };
+        for frame in [
+            inspect(Question::Digests { buckets: many, deep: false }),
+            inspect(Question::List { buckets: 16, wanted, deep: false }),
+            digests(BUCKETS_MAX + 1, 0),
+            digests(1, DOUBTS_MAX + 1),
+            Frame::Inspected(Inspected::Entries(vec![listed(b"t".to_vec()); LISTED_MAX + 1])),
+            Frame::Inspected(Inspected::Entries(vec![listed(long)])),
+        ] {
+            assert!(back(&frame).is_err());
+        }
+    }
+
+    #[test]
+    fn reasons_are_cut_to_what_peers_take() {
+        let what = "ä".repeat(REASON_BYTES_MAX);
+        let doubts = vec![Doubt { path: RelPath::new("a").unwrap(), what }];
+        let digests = Digests { doubts, ..Digests::default() };
+        let Some(Frame::Inspected(Inspected::Digests(digests))) =
+            back(&Frame::Inspected(Inspected::Digests(digests))).unwrap()
+        else {
+            panic!("another frame");
+        };
+        assert_eq!(digests.doubts[0].what.len(), REASON_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_bucket_tells_contents_apart_and_not_their_order() {
+        let paths = ["a", "b"].map(|path| RelPath::new(path).unwrap());
+        let kinds = ["x", "y"].map(|target| Kind::Symlink { target: target.into() });
+        let sum = |pairs: &[(usize, usize)]| {
+            let mut bucket = Bucket::default();
+            pairs.iter().for_each(|(path, kind)| bucket.add(&paths[*path], &kinds[*kind]));
+            bucket
+        };
+        assert_eq!(sum(&[(0, 0), (1, 1)]), sum(&[(1, 1), (0, 0)]));
+        assert_ne!(sum(&[(0, 0), (1, 1)]), sum(&[(0, 1), (1, 0)]));
+        assert_ne!(sum(&[(0, 0)]), sum(&[(0, 1)]));
+        assert_ne!(sum(&[(0, 0)]), sum(&[]));
+    }
+}
