@@ -24,7 +24,7 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Failure> {
         }
     }
     // Every fourth run reads the contents as well: it costs virtual seconds.
-    let deep = rots || world.shared.seed % 4 == 0;
+    let deep = rots || world.shared.seed.is_multiple_of(4);
     let report = ask(world, deep)?;
     if report.equal {
         return Ok(());

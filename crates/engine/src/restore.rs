@@ -182,7 +182,7 @@ impl<E: Env> Share<E> {
         let name = self.staging_name();
         let staged = self.stage(&staging, &name, kind, content.as_ref()).and_then(|file| {
             let files: Vec<_> = file.into_iter().collect();
-            self.sync(&files, &[staging.clone()])
+            self.sync(&files, std::slice::from_ref(&staging))
         });
         let mode = if replaced { RenameMode::Exchange } else { RenameMode::NoReplace };
         let renamed = staged.and_then(|()| {

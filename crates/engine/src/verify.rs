@@ -51,6 +51,8 @@ type Shown = BTreeMap<RelPath, Vec<Option<Kind>>>;
 /// Why a member was not compared.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
+    #[error("it refused: {0}")]
+    Refused(String),
     #[error("unreachable: {0}")]
     Link(#[from] LinkError),
     #[error("unreachable: it does not answer")]
@@ -366,7 +368,7 @@ impl<E: Env> Share<E> {
             match next.map_err(|_| AskError::Silent)?? {
                 Frame::Ping => {}
                 Frame::Inspected(inspected) => return Ok(inspected),
-                Frame::Goodbye(reason) => return Err(LinkError::Goodbye(reason).into()),
+                Frame::Goodbye(reason) => return Err(AskError::Refused(reason)),
                 _ => return Err(AskError::Confused),
             }
         }
