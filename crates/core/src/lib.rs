@@ -17,6 +17,7 @@ pub mod knowledge;
 pub mod name;
 pub mod path;
 pub mod projection;
+pub mod recipe;
 pub mod record;
 pub mod ring;
 pub mod version;

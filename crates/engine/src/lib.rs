@@ -19,6 +19,7 @@ mod import;
 mod index;
 mod ingest;
 mod inspect;
+mod large;
 mod link;
 pub mod node;
 mod pause;
