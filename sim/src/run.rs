@@ -126,7 +126,8 @@ fn phases(scenario: &Scenario, world: &mut World, report: &mut Report) -> Result
     converge(world, healed + within)?;
     report.converged = Some(world.elapsed() - healed);
     silence(world)?;
-    audit(scenario, world, report)
+    audit(scenario, world, report)?;
+    crate::verify::agree(world)
 }
 
 fn warm_up(world: &mut World) -> Result<(), Failure> {

@@ -12,8 +12,11 @@
 //! intents    path key → Intent
 //! held       staging name → Held
 //! conflicts  number → Conflict
+//! conflict-notes  number → ConflictNote
 //! ```
 
+mod conflicts;
+mod paused;
 mod read;
 mod schema;
 mod write;
@@ -32,6 +35,7 @@ use redb::ReadableDatabase;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use conflicts::ConflictNote;
 pub use read::{Reader, Rows};
 pub use write::Writer;
 
