@@ -139,7 +139,8 @@ struct Sender<E: Env> {
     in_flight: VecDeque<(u64, usize, bool)>,
     /// While the receiver is asked what it has already, no pass begins.
     asking: Option<Asking>,
-    /// For the first pass.
+    /// As long as the connection lives: what others hold under the same names passes through here
+    /// later.
     holdings: Arc<Holdings>,
     first_pass: signal::Sender<bool>,
     closing: signal::Receiver<bool>,
@@ -289,10 +290,7 @@ impl<E: Env> Sender<E> {
         };
         let ends = piece.end.is_some();
         match &piece.end {
-            Some(end) => {
-                self.told = Some(end.knowledge.clone());
-                self.holdings = Arc::default();
-            }
+            Some(end) => self.told = Some(end.knowledge.clone()),
             None => self.pass = Some(pass),
         }
         self.number += 1;
