@@ -15,6 +15,10 @@ use crate::status::{Counters, MemberState, Problem};
 /// Problems kept in memory with their reasons; beyond that only the count is right.
 const PROBLEMS_MAX: usize = 10_000;
 
+/// Directories remembered that could not be watched: a limit that is that far too low is found by
+/// the sweep that follows when the first of them can be watched.
+const UNWATCHED_MAX: usize = 10_000;
+
 pub struct Board {
     me: NodeName,
     ring: Ring,
@@ -33,6 +37,9 @@ struct Inner {
     problems: BTreeMap<RelPath, (String, u64)>,
     /// Paths whose intent waits for something that passes.
     waiting: BTreeMap<RelPath, (String, u64)>,
+    /// Directories that could not be watched, and why; `unwatched_more`: and others.
+    unwatched: BTreeMap<RelPath, (String, u64)>,
+    unwatched_more: bool,
     second_looks: BTreeMap<RelPath, Stat>,
     link: Option<Link>,
     upstream: BTreeMap<NodeName, Upstream>,
@@ -70,6 +77,21 @@ pub struct View {
     pub sweeping: bool,
     pub passing: bool,
     pub counters: Counters,
+}
+
+/// One line for all directories that are not watched.
+fn unwatched(inner: &Inner) -> Option<Problem> {
+    let (first, (reason, since_ms)) = inner.unwatched.first_key_value()?;
+    let others = match (inner.unwatched.len() - 1, inner.unwatched_more) {
+        (0, false) => String::new(),
+        (others, false) => format!(" and {others} other directories"),
+        (others, true) => format!(" and more than {others} other directories"),
+    };
+    Some(Problem {
+        path: first.to_string(),
+        reason: format!("this{others}: {reason}; changes there are found by sweeps only"),
+        since_ms: *since_ms,
+    })
 }
 
 impl Board {
@@ -134,12 +156,66 @@ impl Board {
         }
     }
 
-    /// The root's own watch failed, or a directory's.
-    pub fn watch_trouble(&self, path: Option<&RelPath>, reason: &dyn Display, now_ms: u64) {
-        match path {
-            Some(path) => self.problem(path, reason, now_ms),
-            None => self.halt(&format!("the root cannot be watched: {reason}")),
+    pub fn has_problem(&self, path: &RelPath) -> bool {
+        lock(&self.inner).problems.contains_key(path)
+    }
+
+    /// A directory could not be watched: what happens in it is found by sweeps only. Without the
+    /// root's own watch nothing goes on.
+    pub fn unwatched(&self, path: Option<&RelPath>, reason: &dyn Display, now_ms: u64) {
+        let Some(path) = path else {
+            return self.halt(&format!("the root cannot be watched: {reason}"));
+        };
+        let mut inner = lock(&self.inner);
+        if inner.unwatched.contains_key(path) {
+            return;
         }
+        if inner.unwatched.len() >= UNWATCHED_MAX {
+            inner.unwatched_more = true;
+            return;
+        }
+        if inner.unwatched.is_empty() {
+            tracing::warn!(%path, %reason, "not watched: changes there are found by sweeps only");
+        }
+        inner.unwatched.insert(path.clone(), (reason.to_string(), now_ms));
+        drop(inner);
+        self.touch();
+    }
+
+    /// A directory is watched, or is not there any more.
+    pub fn watched(&self, path: Option<&RelPath>) {
+        let mut inner = lock(&self.inner);
+        let was = path.and_then(|path| inner.unwatched.remove(path));
+        let last = was.is_some() && inner.unwatched.is_empty();
+        drop(inner);
+        if last {
+            tracing::info!("all directories are watched again");
+            self.touch();
+        }
+    }
+
+    /// The same for a directory and everything below it.
+    pub fn forget_unwatched(&self, path: &RelPath) {
+        let mut inner = lock(&self.inner);
+        if !inner.unwatched.is_empty() {
+            inner.unwatched.retain(|dir, _| dir != path && !dir.is_below(path));
+        }
+    }
+
+    pub fn is_unwatched(&self, path: &RelPath) -> bool {
+        lock(&self.inner).unwatched.contains_key(path)
+    }
+
+    /// The directories that are not watched; whether there are more than could be remembered.
+    pub fn unwatched_dirs(&self) -> (Vec<RelPath>, bool) {
+        let inner = lock(&self.inner);
+        (inner.unwatched.keys().cloned().collect(), inner.unwatched_more)
+    }
+
+    /// All that could be remembered is watched again, and the rest will be swept.
+    pub fn unwatched_swept(&self) {
+        lock(&self.inner).unwatched_more = false;
+        self.touch();
     }
 
     /// Two looks at a file of which nobody can tell whether it is still being written: whether they
@@ -158,14 +234,24 @@ impl Board {
     }
 
     pub fn halt(&self, reason: &str) {
-        tracing::error!(reason, "the share is halted");
-        lock(&self.inner).halted = Some(reason.to_owned());
+        let before = lock(&self.inner).halted.replace(reason.to_owned());
+        if before.as_deref() != Some(reason) {
+            tracing::error!(reason, "the share is halted");
+        }
         self.touch();
     }
 
     /// What keeps the share from starting, shown until it has started.
     pub fn note_trouble(&self, reason: Option<String>) {
         lock(&self.inner).trouble = reason;
+    }
+
+    /// What halted the share is over.
+    pub fn resume(&self) {
+        if let Some(reason) = lock(&self.inner).halted.take() {
+            tracing::warn!(reason, "the share goes on");
+        }
+        self.touch();
     }
 
     pub fn halted(&self) -> Option<String> {
@@ -294,7 +380,7 @@ impl Board {
         };
         View {
             rows: inner.rows.clone(),
-            problems: inner.problems.iter().map(problem).collect(),
+            problems: inner.problems.iter().map(problem).chain(unwatched(&inner)).collect(),
             waiting: inner.waiting.iter().map(problem).collect(),
             link: inner.link.clone(),
             upstream: inner.upstream.clone(),

@@ -15,13 +15,16 @@ mod flush;
 mod index;
 mod ingest;
 mod link;
+mod links;
 pub mod node;
 mod publish;
 mod recover;
 mod report;
+mod root;
 mod share;
 mod signal;
 pub mod status;
+mod sweep;
 mod tasks;
 
 pub use config::{Durability, NodeConfig, ShareConfig};

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
+use chainsync_core::decide::{
+    Effect, Seen, Unsupported, displaced_as_published, effect, made_ms, see,
+};
 use chainsync_core::hints::Urgency;
 use chainsync_core::projection::{blocks, implied_dir, is_shadowed};
 use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stat};
@@ -19,7 +21,7 @@ use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{
-    Dirs, Reading, file_kind, has_owner, is_absent, is_disk_trouble, read_file, shows,
+    Dirs, Reading, file_kind, has_owner, is_absent, is_disk_trouble, is_mount, read_file, shows,
 };
 use crate::index::{Held, Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
@@ -154,6 +156,9 @@ impl<E: Env> Job<'_, E> {
         for (path, intent) in live.into_iter().chain(dead.into_iter().rev()) {
             let outcome = match self.bring(&path, &intent) {
                 Ok(outcome) => outcome,
+                Err(ShareError::Disk { source, .. }) if is_mount(&source) => {
+                    Outcome::Problem(Unsupported::Mount.to_string())
+                }
                 Err(ShareError::Disk { doing, source }) if !is_disk_trouble(&source) => {
                     Outcome::Problem(format!("{doing}: {source}"))
                 }
@@ -420,6 +425,10 @@ impl<E: Env> Job<'_, E> {
                     && self.reader.greatest_live_below(path)?.is_some_and(|_| true);
                 if implied {
                     // It stays as long as something below it is live, and is nobody's entry.
+                    let stat = self.dirs.stat(path).map_err(ShareError::disk("looking"))?;
+                    if let Some(stat) = stat {
+                        share.note_implied(path, stat.inode);
+                    }
                     let kind = desired.clone();
                     return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
                 }
@@ -561,6 +570,10 @@ impl<E: Env> Job<'_, E> {
                 self.dirs.parent(&ancestor).map_err(ShareError::disk("opening a directory"))?;
             match self.share.vfs.make_dir(&parent, ancestor.name(), mode) {
                 Ok(()) => {
+                    let stat = self.dirs.stat(&ancestor).map_err(ShareError::disk("looking"))?;
+                    if let Some(stat) = stat {
+                        self.share.note_implied(&ancestor, stat.inode);
+                    }
                     self.touched.insert(ancestor.parent(), parent);
                 }
                 Err(error) if is_exists(&error) => {}

@@ -24,6 +24,8 @@ use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
 use crate::index::{Index, IndexError, Intent};
+use crate::links::Links;
+use crate::root::RootTrouble;
 use crate::signal;
 
 pub struct Share<E: Env> {
@@ -39,8 +41,11 @@ pub struct Share<E: Env> {
     pub archive: Archive<E::Vfs>,
     pub index: Index,
     pub watch: E::Watch,
-    /// The directory inode behind every watch.
-    pub watched: Mutex<BTreeMap<Option<RelPath>, u64>>,
+    /// Directories that are only there because something below them is, and their inodes: those that
+    /// may be removed without anybody having asked for it.
+    pub implied: Mutex<BTreeMap<RelPath, u64>>,
+    /// Which names are the same file.
+    pub links: Mutex<Links>,
     pub hints: Arc<HintQueue>,
     pub exclude: Gitignore,
     pub contents: Mutex<ContentCache>,
@@ -130,9 +135,11 @@ impl HintQueue {
                 queue.cookie.send_replace(queue.cookies.load(Ordering::Relaxed));
             }
             WatchEvent::RootGone => {
-                queue.root_gone.store(true, Ordering::Relaxed);
-                tracing::error!("the root of the share is gone");
-                queue.add_everything();
+                // Said several times: by the root, and by the directory that holds it.
+                if !queue.root_gone.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("something happened to the root of the share");
+                }
+                queue.wake.notify_one();
             }
             WatchEvent::Failed(reason) => {
                 tracing::error!(reason, "the watcher failed: looking at everything");
@@ -160,6 +167,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub enum ShareError {
     #[error("index")]
     Index(#[from] IndexError),
+    #[error("{0}")]
+    Root(RootTrouble),
     #[error("{doing}")]
     Disk { doing: &'static str, source: io::Error },
 }
@@ -197,7 +206,8 @@ impl<E: Env> Share<E> {
             archive: opened.archive,
             index: opened.index,
             watch: opened.watch,
-            watched: Mutex::default(),
+            implied: Mutex::default(),
+            links: Mutex::default(),
             hints: opened.hints,
             exclude: opened.exclude,
             contents: Mutex::default(),
