@@ -66,6 +66,7 @@ const CASES: &[Case] = &[
     Case { name: "deep", steps: &[deep, deep_moved, deep_gone] },
     Case { name: "slow", steps: &[slow, slow_more, slow_more, slow_more, slow_end] },
     Case { name: "saved", steps: &[saved, saved_again, saved_again, saved_again] },
+    Case { name: "again", steps: &[again, again_made, again_used] },
     Case { name: "tree", steps: &[tree, tree_replaced, tree_gone] },
 ];
 
@@ -709,6 +710,29 @@ fn saved_again(world: &mut World) {
     }
     world.root.write("4913", b"a probe");
     world.root.unlink("4913");
+}
+
+/// Directories that are emptied, deleted and made again; nobody else may delete the new one.
+const AGAIN: usize = 200;
+
+fn again(world: &mut World) {
+    for dir in 0..AGAIN {
+        world.root.mkdir(format!("d{dir}"));
+        world.root.write(format!("d{dir}/f"), b"deleted soon");
+    }
+}
+
+fn again_made(world: &mut World) {
+    for dir in 0..AGAIN {
+        world.root.remove(format!("d{dir}"));
+        world.root.mkdir(format!("d{dir}"));
+    }
+}
+
+fn again_used(world: &mut World) {
+    for dir in (0..AGAIN).step_by(2) {
+        world.root.write(format!("d{dir}/g"), b"made in the new one");
+    }
 }
 
 fn tree(world: &mut World) {

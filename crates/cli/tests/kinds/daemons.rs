@@ -24,6 +24,11 @@ pub struct Ring {
 impl Ring {
     /// `story` is told by every failure.
     pub fn start(story: &str) -> Self {
+        Self::start_with(story, "")
+    }
+
+    /// `keys`: more lines for each share's table.
+    pub fn start_with(story: &str, keys: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listeners = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let mut nodes = String::new();
@@ -42,7 +47,7 @@ impl Ring {
             let config = format!(
                 "node = \"{name}\"\nkey = \"{base}/node.key\"\nstate = \"{base}/state\"\n\
                  listen = \"{address}\"\nsocket = \"{base}/control.sock\"\n{nodes}\
-                 [shares.images]\npath = \"{base}/share\"\nring = {NODES:?}\n"
+                 [shares.images]\npath = \"{base}/share\"\nring = {NODES:?}\n{keys}"
             );
             std::fs::write(home.join("chainsync.toml"), config).unwrap();
         }
@@ -102,6 +107,11 @@ impl Ring {
         problems.iter().map(|problem| (text(&problem["path"]), text(&problem["reason"]))).collect()
     }
 
+    /// Why the share does not move, if it does not.
+    pub fn halted(&self, index: usize) -> Option<String> {
+        Some(self.status(index)?["halted"].as_str()?.to_owned())
+    }
+
     /// Both `flush` and `status` say so.
     pub fn converged(&self, index: usize) -> Result<(), String> {
         let socket = self.home(index).join("control.sock");
@@ -121,10 +131,17 @@ impl Ring {
     pub fn until(&self, what: &str, patience: Duration, check: impl Fn() -> Result<(), String>) {
         let begun = Instant::now();
         loop {
-            let Err(why) = check() else { return };
+            let Err(why) = check() else {
+                // Shown by `--nocapture`: how long everything took.
+                println!("{}: {what} after {:?}", self.story, begun.elapsed());
+                return;
+            };
             if begun.elapsed() > patience {
                 let states = [0, 1, 2].map(|index| self.words(index)).join("\n");
-                panic!("{}: not within {patience:?}: {what}: {why}\n{states}", self.story);
+                let said = format!("not within {patience:?}: {what}: {why}\n{states}");
+                // Some paths here have four thousand bytes.
+                let lines = said.lines().map(|line| line.chars().take(400).collect::<String>());
+                panic!("{}: {}", self.story, lines.collect::<Vec<_>>().join("\n"));
             }
             std::thread::sleep(LOOK);
         }
