@@ -46,6 +46,14 @@ async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<
             open.extend(looked.dirs.into_iter().map(Some));
         }
     }
+    if !*share.ready.borrow() {
+        // Nothing is offered before the large files are known too.
+        let mut large = share.digests.paths();
+        share.digests.settled(&large).await;
+        while !large.is_empty() {
+            look_slice(share, slice(&mut large), Occasion::Sweep, later).await?;
+        }
+    }
     note_swept(share).await
 }
 

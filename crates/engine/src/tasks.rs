@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::board::View;
 use crate::ingest::{LOOK_PATHS_MAX, Occasion};
+use crate::large::digest::sleep_until_some;
 use crate::link::receive::Chain;
 use crate::publish::PUBLISH_PATHS_MAX;
 use crate::share::{Share, ShareError, lock};
@@ -205,13 +206,6 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
     tracing::info!(share = %share.config.name, entries = share.index.state().entries, "share ready");
 }
 
-async fn sleep_until_some(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Paths to look at again, and when. As many as there are files open for writing.
 #[derive(Default)]
 pub struct Later {
@@ -264,6 +258,10 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 }
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
+                let worker = share.clone();
+                if let Err(error) = share.env.blocking(move || worker.remove_spares()).await {
+                    tracing::warn!(%error, "a displaced file was not removed: again soon");
+                }
             }
             _ = sleep_until(note) => {
                 note = Instant::now() + WATCHING_NOTE;
@@ -349,7 +347,10 @@ impl<E: Env> Share<E> {
             pending: self.index.pending() as u64,
             problems: view.problems.len() as u64,
             conflicts: state.conflicts,
-            unread: view.sweeping || self.is_looking() || !self.hints.hints().is_empty(),
+            unread: view.sweeping
+                || self.is_looking()
+                || !self.hints.hints().is_empty()
+                || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),
             successor: view.link.as_ref().map(|link| link.to.clone()),

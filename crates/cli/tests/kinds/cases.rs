@@ -41,6 +41,7 @@ const CASES: &[Case] = &[
         name: "sizes",
         steps: &[sizes, sizes_changed, sizes_appended, sizes_swapped, sizes_moved],
     },
+    Case { name: "large", steps: &[large, large_changed, large_moved, large_gone] },
     Case { name: "empty", steps: &[empty, empty_filled, empty_gone] },
     Case { name: "dirs", steps: &[dirs, dirs_moved, dirs_gone] },
     Case { name: "sparse", steps: &[sparse, sparse_changed] },
@@ -142,6 +143,42 @@ fn sizes_moved(world: &mut World) {
     }
 }
 
+/// Larger than what travels within a batch: a few chunks, and many.
+const LARGE: [usize; 2] = [3 << 20, 30 << 20];
+
+fn large(world: &mut World) {
+    for size in LARGE {
+        world.root.write(format!("file-{size}"), world.draw.bytes(size));
+    }
+    world.root.write("grows", b"small at first");
+    world.root.set_len("hole", LARGE[1] as u64);
+}
+
+fn large_changed(world: &mut World) {
+    for size in LARGE {
+        world.root.write_at(format!("file-{size}"), world.draw.bytes(5000), size as u64 / 2);
+    }
+    world.root.write("grows", world.draw.bytes(LARGE[0]));
+    world.root.write_at("hole", b"in the middle of nothing", LARGE[1] as u64 / 3);
+}
+
+fn large_moved(world: &mut World) {
+    for size in LARGE {
+        world.root.append(format!("file-{size}"), b"and a little more");
+        world.root.rename(format!("file-{size}"), format!("moved-{size}"));
+    }
+    world.root.chmod("grows", 0o600);
+    world.root.touch("hole", 1_000_000_000_000_000_001);
+}
+
+fn large_gone(world: &mut World) {
+    let incoming = world.draw.bytes(LARGE[0]);
+    world.root.write("incoming", incoming);
+    world.root.rename("incoming", "grows");
+    world.root.set_len(format!("moved-{}", LARGE[1]), 10);
+    world.root.unlink(format!("moved-{}", LARGE[0]));
+}
+
 fn empty(world: &mut World) {
     for name in ["stays", "filled", "gone", "emptied"] {
         world.root.write(name, b"");
@@ -178,7 +215,6 @@ fn dirs_gone(world: &mut World) {
     world.root.mkdir("gone");
 }
 
-/// Below a mebibyte, for now.
 const SPARSE_BYTES: u64 = 1_000_000;
 
 fn sparse(world: &mut World) {
