@@ -16,6 +16,7 @@
 mod daemons;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -91,6 +92,78 @@ fn what_raises_no_event_is_found_by_a_sweep_now_and_then() {
     fs::hard_link(root.join("f"), &outside).unwrap();
     fs::write(&outside, "through a name outside").unwrap();
     arrives(&ring, "f", "through a name outside");
+    converges(&ring);
+}
+
+#[test]
+fn a_deleted_directory_with_something_excluded_in_it_stays_and_says_why() {
+    let ring = Ring::start_with("excluded", "exclude = [\"*.log\"]\n");
+    for index in 0..NODES.len() {
+        fs::create_dir_all(ring.share(index).join("d")).unwrap();
+    }
+    fs::write(ring.share(0).join("d/f"), "kept").unwrap();
+    arrives(&ring, "d/f", "kept");
+    fs::write(ring.share(0).join("d/access.log"), "apollo's own").unwrap();
+    fs::remove_dir_all(ring.share(1).join("d")).unwrap();
+    problem(&ring, "d", "it still holds `d/access.log`, which is not replicated");
+    assert!(!ring.share(0).join("d/f").exists());
+    // Nothing else waits for it.
+    fs::write(ring.share(1).join("after"), "goes on").unwrap();
+    arrives(&ring, "after", "goes on");
+    fs::remove_file(ring.share(0).join("d/access.log")).unwrap();
+    converges(&ring);
+    assert!(!ring.share(0).join("d").exists());
+}
+
+#[test]
+fn a_root_that_is_missing_at_the_start_is_refused() {
+    let mut ring = Ring::start("missing root");
+    fs::write(ring.share(0).join("f"), "kept").unwrap();
+    arrives(&ring, "f", "kept");
+    ring.kill(0);
+    let away = ring.share(0).with_file_name("away");
+    fs::rename(ring.share(0), &away).unwrap();
+    assert_eq!(ring.refused(0), Some(2));
+    // An empty directory in its place: what a file system that is not mounted leaves.
+    fs::create_dir(ring.share(0)).unwrap();
+    assert_eq!(ring.refused(0), Some(2));
+    reads(&ring, 1, "f", "kept");
+    fs::remove_dir(ring.share(0)).unwrap();
+    fs::rename(&away, ring.share(0)).unwrap();
+    ring.spawn(0);
+    converges(&ring);
+    arrives(&ring, "f", "kept");
+}
+
+#[test]
+fn owners_are_replicated_where_that_is_configured() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("left out: only root gives files away");
+    }
+    let ring = Ring::start_with("owner", "owner = true\n");
+    let root = ring.share(0);
+    fs::create_dir(root.join("d")).unwrap();
+    fs::write(root.join("d/f"), "given away").unwrap();
+    std::os::unix::fs::chown(root.join("d/f"), Some(1234), Some(2345)).unwrap();
+    std::os::unix::fs::chown(root.join("d"), Some(3456), Some(4567)).unwrap();
+    let owners = |index: usize| {
+        ["d", "d/f"].map(|path| {
+            let metadata = fs::symlink_metadata(ring.share(index).join(path)).ok()?;
+            Some((metadata.uid(), metadata.gid()))
+        })
+    };
+    for index in [1, 2] {
+        ring.until("owners arrive", PATIENCE, || match owners(index) {
+            [Some((3456, 4567)), Some((1234, 2345))] => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    // The owner alone, by another node.
+    std::os::unix::fs::chown(ring.share(2).join("d/f"), Some(0), Some(2345)).unwrap();
+    ring.until("the new owner arrives", PATIENCE, || match owners(0)[1] {
+        Some((0, 2345)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     converges(&ring);
 }
 

@@ -12,7 +12,8 @@ use crate::share::lock;
 use crate::signal;
 use crate::status::{Counters, MemberState, Problem};
 
-/// Problems kept in memory with their reasons; beyond that only the count is right.
+/// Problems kept in memory with their reasons; beyond that their number is a lower bound, and said
+/// to be one.
 const PROBLEMS_MAX: usize = 10_000;
 
 /// Directories remembered that could not be watched: a limit that is that far too low is found by
@@ -35,6 +36,8 @@ struct Inner {
     rows: Rows,
     id: RowId,
     problems: BTreeMap<RelPath, (String, u64)>,
+    /// There were more problems than are kept; forgotten when there are none.
+    problems_more: bool,
     /// Paths whose intent waits for something that passes.
     waiting: BTreeMap<RelPath, (String, u64)>,
     /// Directories that could not be watched, and why; `unwatched_more`: and others.
@@ -70,6 +73,8 @@ pub struct Upstream {
 pub struct View {
     pub rows: Rows,
     pub problems: Vec<Problem>,
+    /// There are more than these.
+    pub problems_more: bool,
     pub waiting: Vec<Problem>,
     pub link: Option<Link>,
     pub upstream: BTreeMap<NodeName, Upstream>,
@@ -121,6 +126,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.waiting.remove(path);
         if inner.problems.len() >= PROBLEMS_MAX && !inner.problems.contains_key(path) {
+            inner.problems_more = true;
             return;
         }
         let held = inner.problems.entry(path.clone()).or_insert_with(|| {
@@ -149,6 +155,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.waiting.remove(path);
         let had = inner.problems.remove(path).is_some();
+        inner.problems_more &= !inner.problems.is_empty();
         drop(inner);
         if had {
             tracing::info!(%path, "problem solved");
@@ -381,6 +388,7 @@ impl Board {
         View {
             rows: inner.rows.clone(),
             problems: inner.problems.iter().map(problem).chain(unwatched(&inner)).collect(),
+            problems_more: inner.problems_more,
             waiting: inner.waiting.iter().map(problem).collect(),
             link: inner.link.clone(),
             upstream: inner.upstream.clone(),

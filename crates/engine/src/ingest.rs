@@ -296,7 +296,7 @@ impl<E: Env> Job<'_, E> {
         published: Option<&Published>,
     ) -> std::io::Result<Option<Seen>> {
         let is_new = published.is_none_or(|published| !published.kind.is_live());
-        if is_new && self.is_implied(path) {
+        if is_new && self.is_implied(path, stat) {
             self.share.note_implied(path, stat.inode);
             return Ok(None);
         }
@@ -307,7 +307,11 @@ impl<E: Env> Job<'_, E> {
 
     /// Whether a directory is only there because something below it is (PROTOCOL B5), and so is no
     /// change of anybody's.
-    fn is_implied(&self, path: &RelPath) -> bool {
+    fn is_implied(&self, path: &RelPath, stat: &Stat) -> bool {
+        if self.occasion != Occasion::Sweep {
+            // Those that are implied are noted: any other was made by somebody, over a deleted one.
+            return lock(&self.share.implied).get(path) == Some(&stat.inode);
+        }
         let mine = self.share.authors();
         let foreign = |dot: &Dot| !mine.contains(&dot.replica);
         let deleted = self.reader.record(path).ok().flatten().is_some();

@@ -201,6 +201,15 @@ impl<E: Env> Job<'_, E> {
                         // An implied directory, or somebody else's mkdir: it is what is wanted.
                         return self.adopt(path, desired);
                     }
+                    if let (Some(stat), true) = (&stat, !desired.is_live() && free)
+                        && stat.file_type == FileType::Dir
+                        && self.reader.greatest_live_below(path)?.is_some()
+                    {
+                        // Deleted, and there only because something below it is live.
+                        share.note_implied(path, stat.inode);
+                        let kind = desired;
+                        return Ok(Outcome::Done { kind, identity: None, displaced: None });
+                    }
                     false
                 }
             };
@@ -437,6 +446,9 @@ impl<E: Env> Job<'_, E> {
                     let kind = desired.clone();
                     return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
                 }
+                if let Some(left) = self.only_holds_unreplicated(path)? {
+                    return Ok(Some(Outcome::Problem(left)));
+                }
                 // What is in there was not looked at yet, or has to go first.
                 share.hint_children(&mut self.dirs, Some(path))?;
                 return Ok(Some(Outcome::Wait("the directory is not empty".to_owned())));
@@ -450,6 +462,28 @@ impl<E: Env> Job<'_, E> {
             return Ok(None);
         }
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced: None }))
+    }
+
+    /// If all that keeps a directory from being removed is what is never replicated: words that say
+    /// so. It stays, for somebody put that there and nobody else has it.
+    fn only_holds_unreplicated(&mut self, path: &RelPath) -> Result<Option<String>, ShareError> {
+        let share = self.share;
+        let names = share.list_names(&mut self.dirs, Some(path))?.names;
+        for name in &names {
+            let stat = self.dirs.stat(name).map_err(ShareError::disk("looking at a path"))?;
+            let Some(stat) = stat else { return Ok(None) };
+            let ordinary =
+                matches!(stat.file_type, FileType::File | FileType::Dir | FileType::Symlink);
+            let excluded = share.is_excluded(name, stat.file_type == FileType::Dir);
+            if ordinary && !excluded && stat.device == share.device {
+                return Ok(None);
+            }
+        }
+        Ok(names.first().map(|first| {
+            format!(
+                "deleted on another node, but it still holds `{first}`, which is not replicated: remove that, or make the directory again"
+            )
+        }))
     }
 
     /// Mode, mtime and owner of a file or directory whose content stays.

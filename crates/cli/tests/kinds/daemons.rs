@@ -81,6 +81,12 @@ impl Ring {
         self.children[index] = Some(command.spawn().unwrap());
     }
 
+    /// The exit code of a daemon that does not start.
+    pub fn refused(&mut self, index: usize) -> Option<i32> {
+        self.spawn(index);
+        self.children[index].take().unwrap().wait().unwrap().code()
+    }
+
     pub fn is_running(&self, index: usize) -> bool {
         self.children[index].is_some()
     }
