@@ -418,6 +418,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
+            limits: Default::default(),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
         dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),

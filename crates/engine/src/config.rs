@@ -35,6 +35,14 @@ pub struct ShareConfig {
     pub owner: bool,
     /// How often the whole tree is looked at, as the last net; zero: never.
     pub sweep_interval: Duration,
+    pub limits: Limits,
+}
+
+/// What a share takes at most. A path that is beyond is a problem here, and the rest goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Bytes of a file made on this node; `None` for any size that the version can do.
+    pub max_file_size: Option<u64>,
 }
 
 /// What "acknowledged" promises.

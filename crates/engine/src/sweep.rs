@@ -98,12 +98,19 @@ pub struct Net {
 impl Net {
     /// The members of a ring begin one after the other: the first an nth of the interval from now.
     pub fn new<E: Env>(share: &Share<E>) -> Self {
-        let every = share.config.sweep_interval;
-        let nodes = share.config.ring.nodes();
+        let settings = share.settings();
+        let (every, nodes) = (settings.sweep_interval, settings.ring.nodes());
         let place = nodes.iter().position(|node| *node == share.me).unwrap_or(0);
         let fraction = (place + 1) as f64 / nodes.len() as f64;
         let due = (!every.is_zero()).then(|| Instant::now() + every.mul_f64(fraction));
         Self { every, due, open: Vec::new(), names: Vec::new() }
+    }
+
+    /// Begins anew if a reload changed the interval.
+    pub fn heed<E: Env>(&mut self, share: &Share<E>) {
+        if share.settings().sweep_interval != self.every {
+            *self = Self::new(share);
+        }
     }
 
     pub fn due(&self) -> Option<Instant> {

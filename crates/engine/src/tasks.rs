@@ -64,6 +64,7 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             }
             () = sleep_until(check) => {
                 check = Instant::now() + ROOT_CHECK;
+                net.heed(&share);
                 check_root(&share).await.map(|()| false)
             }
             () = sleep_until_some(net.due()) => {
@@ -98,16 +99,26 @@ async fn one_generation<E: Env>(
     later: &mut Later,
 ) -> Result<(), ShareError> {
     share.set_looking(true);
-    let taken = share.hints.hints().take(usize::MAX);
-    let result = match taken {
-        Taken::Everything => sweep(share, later).await,
-        Taken::Paths(paths) => follow_all(share, paths, later).await,
-    };
+    let result = look_round(share, later).await;
     if result.is_ok() {
         share.generations.send_modify(|done| *done += 1);
     }
     share.set_looking(false);
     result
+}
+
+async fn look_round<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
+    let mut taken = share.hints.take();
+    loop {
+        match taken {
+            Taken::Everything => sweep(share, later).await?,
+            Taken::Paths(paths) => follow_all(share, paths, later).await?,
+        }
+        taken = share.hints.take_found();
+        if taken == Taken::Paths(Vec::new()) {
+            return Ok(());
+        }
+    }
 }
 
 async fn check_root<E: Env>(share: &Arc<Share<E>>) -> Result<(), ShareError> {
@@ -147,11 +158,10 @@ async fn follow_all<E: Env>(
     while !open.is_empty() {
         let slice = open.drain(..open.len().min(LOOK_PATHS_MAX)).collect();
         open.extend(look_live(share, slice, later).await?);
-        if open.is_empty() || share.hints.hints().is_empty() {
+        if open.is_empty() {
             continue;
         }
-        let newer = share.hints.hints().take(LOOK_PATHS_MAX);
-        match newer {
+        match share.hints.take_newest(LOOK_PATHS_MAX) {
             Taken::Everything => share.hints.add_everything(),
             Taken::Paths(paths) => open.extend(look_live(share, paths, later).await?),
         }
@@ -182,7 +192,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
-            share.env.blocking(move || worker.recover()).await
+            share.env.blocking(move || worker.recover().and_then(|()| worker.retrack())).await
         };
         let result = match recovered {
             Ok(()) => sweep(share, &mut later).await,
@@ -316,7 +326,7 @@ impl<E: Env> Share<E> {
     }
 
     pub fn note_watching(&self) -> Result<(), ShareError> {
-        if !self.hints.hints().is_empty() || self.is_looking() {
+        if !self.hints.is_empty() || self.is_looking() {
             return Ok(());
         }
         let mut writer = self.index.begin()?;
@@ -349,7 +359,7 @@ impl<E: Env> Share<E> {
             conflicts: state.conflicts,
             unread: view.sweeping
                 || self.is_looking()
-                || !self.hints.hints().is_empty()
+                || !self.hints.is_empty()
                 || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),
@@ -369,16 +379,15 @@ impl<E: Env> Share<E> {
         let Some(mine) = self.board.my_row() else { return };
         let first = RowId { run: mine.id.run, number: 1 };
         let rows = self.board.rows();
-        let confirmed =
-            self.config.ring.nodes().iter().filter(|node| **node != self.me).all(|node| {
-                rows.get(node).is_some_and(|row| {
-                    let recorded = row.knowledge.recorded(author.replica);
-                    row.is_after(&self.me, first)
-                        && recorded.is_some_and(|recorded| {
-                            recorded.counter == author.counter && recorded.tag == author.tag
-                        })
-                })
-            });
+        let confirmed = self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
+            rows.get(node).is_some_and(|row| {
+                let recorded = row.knowledge.recorded(author.replica);
+                row.is_after(&self.me, first)
+                    && recorded.is_some_and(|recorded| {
+                        recorded.counter == author.counter && recorded.tag == author.tag
+                    })
+            })
+        });
         if confirmed {
             tracing::debug!(replica = %author.replica, "replica id confirmed by all members");
             lock(&self.authorship).confirmed = true;

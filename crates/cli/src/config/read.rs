@@ -26,6 +26,7 @@ pub(super) struct Raw {
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
+    pub(super) max_file_size: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -46,6 +47,7 @@ pub(super) struct RawShare {
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
+    pub(super) max_file_size: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -71,6 +73,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         durability: top.string("durability"),
         owner: top.boolean("owner"),
         sweep_interval: top.string("sweep_interval"),
+        max_file_size: top.string("max_file_size"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -89,6 +92,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 durability: section.string("durability"),
                 owner: section.boolean("owner"),
                 sweep_interval: section.string("sweep_interval"),
+                max_file_size: section.string("max_file_size"),
             };
             section.finish();
             share
