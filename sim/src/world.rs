@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Ring, ShareName};
-use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
+use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
@@ -417,6 +417,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             exclude: config.exclude.clone(),
             durability,
             owner: config.owner.unwrap_or(false),
+            sweep_interval: SWEEP_INTERVAL_DEFAULT,
             limits: Default::default(),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),

@@ -12,8 +12,13 @@ use crate::share::lock;
 use crate::signal;
 use crate::status::{Counters, MemberState, Problem};
 
-/// Problems kept in memory with their reasons; beyond that only the count is right.
+/// Problems kept in memory with their reasons; beyond that their number is a lower bound, and said
+/// to be one.
 const PROBLEMS_MAX: usize = 10_000;
+
+/// Directories remembered that could not be watched: a limit that is that far too low is found by
+/// the sweep that follows when the first of them can be watched.
+const UNWATCHED_MAX: usize = 10_000;
 
 pub struct Board {
     me: NodeName,
@@ -51,8 +56,13 @@ struct Inner {
     rows: Rows,
     id: RowId,
     problems: BTreeMap<RelPath, (String, u64)>,
+    /// There were more problems than are kept; forgotten when there are none.
+    problems_more: bool,
     /// Paths whose intent waits for something that passes.
     waiting: BTreeMap<RelPath, (String, u64)>,
+    /// Directories that could not be watched, and why; `unwatched_more`: and others.
+    unwatched: BTreeMap<RelPath, (String, u64)>,
+    unwatched_more: bool,
     second_looks: BTreeMap<RelPath, Stat>,
     link: Option<Link>,
     upstream: BTreeMap<NodeName, Upstream>,
@@ -96,6 +106,8 @@ pub struct Upstream {
 pub struct View {
     pub rows: Rows,
     pub problems: Vec<Problem>,
+    /// There are more than these.
+    pub problems_more: bool,
     pub waiting: Vec<Problem>,
     pub link: Option<Link>,
     pub upstream: BTreeMap<NodeName, Upstream>,
@@ -105,6 +117,21 @@ pub struct View {
     pub sweeping: bool,
     pub passing: bool,
     pub counters: Counters,
+}
+
+/// One line for all directories that are not watched.
+fn unwatched(inner: &Inner) -> Option<Problem> {
+    let (first, (reason, since_ms)) = inner.unwatched.first_key_value()?;
+    let others = match (inner.unwatched.len() - 1, inner.unwatched_more) {
+        (0, false) => String::new(),
+        (others, false) => format!(" and {others} other directories"),
+        (others, true) => format!(" and more than {others} other directories"),
+    };
+    Some(Problem {
+        path: first.to_string(),
+        reason: format!("this{others}: {reason}; changes there are found by sweeps only"),
+        since_ms: *since_ms,
+    })
 }
 
 impl Board {
@@ -147,6 +174,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.waiting.remove(path);
         if inner.problems.len() >= PROBLEMS_MAX && !inner.problems.contains_key(path) {
+            inner.problems_more = true;
             return;
         }
         let held = inner.problems.entry(path.clone()).or_insert_with(|| {
@@ -175,6 +203,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.waiting.remove(path);
         let had = inner.problems.remove(path).is_some();
+        inner.problems_more &= !inner.problems.is_empty();
         drop(inner);
         if had {
             tracing::info!(%path, "problem solved");
@@ -182,12 +211,66 @@ impl Board {
         }
     }
 
-    /// The root's own watch failed, or a directory's.
-    pub fn watch_trouble(&self, path: Option<&RelPath>, reason: &dyn Display, now_ms: u64) {
-        match path {
-            Some(path) => self.problem(path, reason, now_ms),
-            None => self.halt(&format!("the root cannot be watched: {reason}")),
+    pub fn has_problem(&self, path: &RelPath) -> bool {
+        lock(&self.inner).problems.contains_key(path)
+    }
+
+    /// A directory could not be watched: what happens in it is found by sweeps only. Without the
+    /// root's own watch nothing goes on.
+    pub fn unwatched(&self, path: Option<&RelPath>, reason: &dyn Display, now_ms: u64) {
+        let Some(path) = path else {
+            return self.halt(&format!("the root cannot be watched: {reason}"));
+        };
+        let mut inner = lock(&self.inner);
+        if inner.unwatched.contains_key(path) {
+            return;
         }
+        if inner.unwatched.len() >= UNWATCHED_MAX {
+            inner.unwatched_more = true;
+            return;
+        }
+        if inner.unwatched.is_empty() {
+            tracing::warn!(%path, %reason, "not watched: changes there are found by sweeps only");
+        }
+        inner.unwatched.insert(path.clone(), (reason.to_string(), now_ms));
+        drop(inner);
+        self.touch();
+    }
+
+    /// A directory is watched, or is not there any more.
+    pub fn watched(&self, path: Option<&RelPath>) {
+        let mut inner = lock(&self.inner);
+        let was = path.and_then(|path| inner.unwatched.remove(path));
+        let last = was.is_some() && inner.unwatched.is_empty();
+        drop(inner);
+        if last {
+            tracing::info!("all directories are watched again");
+            self.touch();
+        }
+    }
+
+    /// The same for a directory and everything below it.
+    pub fn forget_unwatched(&self, path: &RelPath) {
+        let mut inner = lock(&self.inner);
+        if !inner.unwatched.is_empty() {
+            inner.unwatched.retain(|dir, _| dir != path && !dir.is_below(path));
+        }
+    }
+
+    pub fn is_unwatched(&self, path: &RelPath) -> bool {
+        lock(&self.inner).unwatched.contains_key(path)
+    }
+
+    /// The directories that are not watched; whether there are more than could be remembered.
+    pub fn unwatched_dirs(&self) -> (Vec<RelPath>, bool) {
+        let inner = lock(&self.inner);
+        (inner.unwatched.keys().cloned().collect(), inner.unwatched_more)
+    }
+
+    /// All that could be remembered is watched again, and the rest will be swept.
+    pub fn unwatched_swept(&self) {
+        lock(&self.inner).unwatched_more = false;
+        self.touch();
     }
 
     /// Two looks at a file of which nobody can tell whether it is still being written: whether they
@@ -210,8 +293,11 @@ impl Board {
     }
 
     pub fn halt_for(&self, cause: Cause, reason: &str) {
-        tracing::error!(reason, "the share is halted");
-        lock(&self.inner).halted = Some(Halt { cause, reason: reason.to_owned() });
+        let halt = Halt { cause, reason: reason.to_owned() };
+        let before = lock(&self.inner).halted.replace(halt);
+        if before.is_none_or(|before| before.reason != reason) {
+            tracing::error!(reason, "the share is halted");
+        }
         self.moving.send_replace(false);
         self.touch();
     }
@@ -246,6 +332,18 @@ impl Board {
     /// What keeps the share from starting, shown until it has started.
     pub fn note_trouble(&self, reason: Option<String>) {
         lock(&self.inner).trouble = reason;
+    }
+
+    /// The root is back: what it halted goes on, unless it is paused.
+    pub fn root_is_back(&self) {
+        let mut inner = lock(&self.inner);
+        let paused = inner.paused;
+        if let Some(halt) = inner.halted.take_if(|halt| halt.cause == Cause::Root) {
+            tracing::warn!(reason = halt.reason, "the share goes on");
+            self.moving.send_replace(!paused);
+        }
+        drop(inner);
+        self.touch();
     }
 
     pub fn halted(&self) -> Option<String> {
@@ -385,7 +483,8 @@ impl Board {
         };
         View {
             rows: inner.rows.clone(),
-            problems: inner.problems.iter().map(problem).collect(),
+            problems: inner.problems.iter().map(problem).chain(unwatched(&inner)).collect(),
+            problems_more: inner.problems_more,
             waiting: inner.waiting.iter().map(problem).collect(),
             link: inner.link.clone(),
             upstream: inner.upstream.clone(),

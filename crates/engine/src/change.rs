@@ -13,7 +13,11 @@ use chainsync_core::{
 use chainsync_env::{Env, Point, Vfs};
 
 use crate::index::{Conflict, ConflictNote, Intent, Rows, Writer};
-use crate::share::{Share, ShareError, intent_for};
+use crate::share::{Share, ShareError, intent_for, lock};
+
+/// Implied directories remembered. There are as many as directories that somebody deleted while
+/// somebody else put something into them.
+const IMPLIED_MAX: usize = 65_536;
 
 /// A change that was found.
 #[derive(Debug, Clone)]
@@ -335,9 +339,19 @@ impl<E: Env> Share<E> {
         Ok(())
     }
 
-    /// Removes directories that were only there because something below them was (PROTOCOL B5).
+    /// Notes that a directory is only there because something below it is. The first sweep after a
+    /// start finds them all.
+    pub fn note_implied(&self, path: &RelPath, inode: u64) {
+        let mut implied = lock(&self.implied);
+        if implied.len() < IMPLIED_MAX || implied.contains_key(path) {
+            implied.insert(path.clone(), inode);
+        }
+    }
+
+    /// Removes directories that were only there because something below them was (PROTOCOL B5), and
+    /// no other: an empty directory of the same name may be somebody's, made a moment ago.
     fn prune_implied(&self, gone: &[RelPath]) -> Result<(), ShareError> {
-        if gone.is_empty() {
+        if gone.is_empty() || lock(&self.implied).is_empty() {
             return Ok(());
         }
         let reader = self.index.read()?;
@@ -348,12 +362,18 @@ impl<E: Env> Share<E> {
         let mut dirs = crate::disk::Dirs::new(&self.vfs);
         // Bottom up.
         for dir in above.into_iter().rev() {
+            let Some(inode) = lock(&self.implied).get(&dir).copied() else { continue };
             let known = reader.record(&dir)?;
             let is_entry = known.is_some_and(|record| record.kind.is_dir());
-            if is_entry || reader.greatest_live_below(&dir)?.is_some() {
+            if !is_entry && reader.greatest_live_below(&dir)?.is_some() {
                 continue;
             }
-            if let Ok(parent) = dirs.parent(&dir) {
+            lock(&self.implied).remove(&dir);
+            let stat = dirs.stat(&dir).ok().flatten();
+            if !is_entry
+                && stat.is_some_and(|stat| stat.inode == inode)
+                && let Ok(parent) = dirs.parent(&dir)
+            {
                 // Not empty, or gone: somebody put something there, and that will be looked at.
                 let _ = self.vfs.remove_dir(&parent, dir.name());
                 dirs.forget(&dir);

@@ -33,6 +33,8 @@ pub struct ShareConfig {
     pub durability: Durability,
     /// Whether numeric owners are replicated.
     pub owner: bool,
+    /// How often the whole tree is looked at, as the last net; zero: never.
+    pub sweep_interval: Duration,
     pub limits: Limits,
 }
 
@@ -53,5 +55,7 @@ pub enum Durability {
     None,
 }
 
+/// A sweep costs a few seconds of one processor in a tree of a million files.
+pub const SWEEP_INTERVAL_DEFAULT: Duration = Duration::from_secs(3600);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 pub const DEAD_AFTER_DEFAULT: Duration = Duration::from_secs(5);

@@ -97,6 +97,12 @@ pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
 }
 
+/// Another file system is mounted at the path or above it: openat2(2) with `RESOLVE_NO_XDEV`.
+pub fn is_mount(error: &io::Error) -> bool {
+    const EXDEV: i32 = 18;
+    error.raw_os_error() == Some(EXDEV)
+}
+
 /// Trouble of the process rather than of one path: too many open files.
 pub fn is_exhausted(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;

@@ -7,11 +7,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chainsync_core::RelPath;
-use chainsync_env::{Env, Vfs};
+use chainsync_env::Env;
 
 use crate::answers::RescanReport;
 use crate::board::Cause;
-use crate::disk::{MARKER, OWN_DIR, own_path};
 use crate::index::Rows;
 use crate::share::{Share, ShareError, lock};
 use crate::signal;
@@ -115,30 +114,5 @@ impl<E: Env> Share<E> {
             ),
         );
         Err(ShareError::Halted)
-    }
-
-    /// Why the directory at the share's path is not the tree that this daemon has open, if it is not.
-    pub fn root_refusal(&self) -> Option<String> {
-        let path = self.config.path.display();
-        let opened = self.vfs.open_dir(None).and_then(|root| self.vfs.stat_dir(&root));
-        let there = self.env.open_root(&self.config.path).and_then(|vfs| {
-            let root = vfs.open_dir(None)?;
-            let own = vfs.open_dir(Some(&own_path(OWN_DIR)))?;
-            vfs.stat(&own, MARKER)?;
-            vfs.stat_dir(&root)
-        });
-        match (opened, there) {
-            (Ok(opened), Ok(there))
-                if (opened.device, opened.inode) == (there.device, there.inode) =>
-            {
-                None
-            }
-            (Ok(_), Ok(_)) => Some(format!(
-                "{path} is another directory than the one that this daemon opened: if it is the right one, restart the daemon"
-            )),
-            (Err(error), _) | (_, Err(error)) => {
-                Some(format!("{path} or its marker {OWN_DIR}/marker is not there: {error}"))
-            }
-        }
     }
 }

@@ -3,20 +3,23 @@
 //! Everything here runs with the gate held. What a hint says is never believed: the disk is compared
 //! with what is published, and a path where both agree (an own write among them) ends here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chainsync_core::batch::INLINE_BYTES_MAX;
-use chainsync_core::decide::{Action, decide, made_ms};
+use chainsync_core::decide::{Action, Unsupported, decide, made_ms};
 use chainsync_core::entry::SYMLINK_TARGET_BYTES_MAX;
 use chainsync_core::hints::Urgency;
+use chainsync_core::path::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX};
 use chainsync_core::recipe::FILE_BYTES_MAX;
 use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
-use chainsync_env::{Env, Point, Vfs, Watch};
+use chainsync_env::{Added, Env, Point, Vfs, Watch, WatchError};
 
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::disk::{Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_own, read_file};
+use crate::disk::{
+    Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_mount, is_own, read_file,
+};
 use crate::index::{Reader, Rows};
 use crate::share::{SYNC_SINGLY_MAX, Share, ShareError, lock};
 
@@ -41,6 +44,11 @@ pub struct Looked {
     pub later: Vec<(RelPath, Option<Stat>)>,
     /// In a sweep: directories, to be swept next.
     pub dirs: Vec<RelPath>,
+    /// What else has to be looked at because of what was found: names in a directory that is new,
+    /// other names of a file.
+    pub follow: Vec<(RelPath, Urgency)>,
+    /// Inodes that changed and have names that are not known.
+    pub search: BTreeSet<u64>,
     pub changes: usize,
 }
 
@@ -125,7 +133,14 @@ impl<E: Env> Share<E> {
         for (path, urgency, stat) in gone.into_iter().chain(there) {
             job.look_at(&path, urgency, stat)?;
         }
-        job.commit()
+        let mut looked = job.commit()?;
+        if occasion == Occasion::Publishing {
+            // Nobody waits for these there.
+            for (path, urgency) in looked.follow.drain(..) {
+                self.hints.add(path, urgency);
+            }
+        }
+        Ok(looked)
     }
 }
 
@@ -144,6 +159,7 @@ impl<E: Env> Job<'_, E> {
                 Err(error) if is_exhausted(&error) => {
                     return Err(ShareError::disk("looking at a path")(error));
                 }
+                Err(error) if is_mount(&error) => self.problem(&path, &Unsupported::Mount),
                 Err(error) => self.problem(&path, &error),
             }
         }
@@ -165,6 +181,8 @@ impl<E: Env> Job<'_, E> {
         if self.share.is_excluded(path, is_dir || (stat.is_none() && was_dir)) {
             return Ok(());
         }
+        let file = stat.filter(|stat| stat.file_type == FileType::File);
+        lock(&self.share.links).note(path, file.as_ref());
         match decide(record.as_ref(), stat.as_ref(), None, self.share.device) {
             Action::Problem(what) => {
                 self.problem(path, &what);
@@ -183,18 +201,22 @@ impl<E: Env> Job<'_, E> {
                 }
             }
         }
+        match (is_dir, self.occasion) {
+            // Its problems may be those of names in it: the sweep will see.
+            (true, Occasion::Sweep) => {
+                self.looked.dirs.push(path.clone());
+                return Ok(());
+            }
+            (true, _) => self.ensure_watched(path)?,
+            (false, _) => {
+                lock(&self.share.implied).remove(path);
+                self.share.unwatch(path);
+            }
+        }
         if !self.troubled {
             self.share.board.solved(path);
         }
-        match stat {
-            Some(_) if is_dir && self.occasion == Occasion::Sweep => {
-                self.looked.dirs.push(path.clone());
-                Ok(())
-            }
-            Some(stat) if is_dir => self.ensure_watched(path, &stat),
-            None => self.share.unwatch(path),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn problem(&mut self, path: &RelPath, reason: &dyn std::fmt::Display) {
@@ -276,6 +298,15 @@ impl<E: Env> Job<'_, E> {
         };
         let change = Finding::Change { kind, made, content, identity: Some(identity) };
         self.findings.insert(path.clone(), (published, change));
+        if stat.file_type == FileType::File && self.occasion != Occasion::Sweep {
+            // A write through one name raises no event for the others.
+            let others = lock(&self.share.links).others(path, &stat);
+            if others.incomplete {
+                self.looked.search.insert(stat.inode);
+            }
+            let others = others.names.into_iter().map(|name| (name, Urgency::Finished));
+            self.looked.follow.extend(others);
+        }
         Ok(())
     }
 
@@ -286,7 +317,8 @@ impl<E: Env> Job<'_, E> {
         published: Option<&Published>,
     ) -> std::io::Result<Option<Seen>> {
         let is_new = published.is_none_or(|published| !published.kind.is_live());
-        if is_new && self.is_implied(path) {
+        if is_new && self.is_implied(path, stat) {
+            self.share.note_implied(path, stat.inode);
             return Ok(None);
         }
         let parent = self.dirs.parent(path)?;
@@ -296,7 +328,11 @@ impl<E: Env> Job<'_, E> {
 
     /// Whether a directory is only there because something below it is (PROTOCOL B5), and so is no
     /// change of anybody's.
-    fn is_implied(&self, path: &RelPath) -> bool {
+    fn is_implied(&self, path: &RelPath, stat: &Stat) -> bool {
+        if self.occasion != Occasion::Sweep {
+            // Those that are implied are noted: any other was made by somebody, over a deleted one.
+            return lock(&self.share.implied).get(path) == Some(&stat.inode);
+        }
         let mine = self.share.authors();
         let foreign = |dot: &Dot| !mine.contains(&dot.replica);
         let deleted = self.reader.record(path).ok().flatten().is_some();
@@ -395,9 +431,12 @@ impl<E: Env> Job<'_, E> {
 
     /// Watches a directory that is not watched yet, *then* lists it: what was made before the watch
     /// is found by the listing, what is made after it raises a hint.
-    fn ensure_watched(&mut self, path: &RelPath, stat: &Stat) -> Result<(), ShareError> {
-        let watched = lock(&self.share.watched).get(&Some(path.clone())).copied();
-        if watched == Some(stat.inode) || !self.share.watch_dir(Some(path), stat.inode) {
+    fn ensure_watched(&mut self, path: &RelPath) -> Result<(), ShareError> {
+        // Where no watch is to be had, whatever is told of the directory has to do.
+        let known = self.share.watch_dir(Some(path)) == Some(Added::Known);
+        // No event has room for the name of what may be too long here.
+        let close = path.as_bytes().len() + 1 + COMPONENT_BYTES_MAX > PATH_BYTES_MAX;
+        if known && !close && !self.share.board.has_problem(path) {
             return Ok(());
         }
         self.dirs.forget(path);
@@ -405,16 +444,26 @@ impl<E: Env> Job<'_, E> {
         // in that one is to be looked at too, it may be gone with it.
         for (child, record) in self.reader.children(Some(path))? {
             if record.is_live_on_disk() {
-                self.share.hints.add_found(child, Urgency::Started);
+                self.looked.follow.push((child, Urgency::Started));
             }
         }
-        self.share.hint_children(&mut self.dirs, Some(path))
+        let Listed { names, troubled } = self.share.list_names(&mut self.dirs, Some(path))?;
+        self.troubled |= troubled;
+        self.looked.follow.extend(names.into_iter().map(|name| (name, Urgency::Started)));
+        Ok(())
     }
 
     fn commit(self) -> Result<Looked, ShareError> {
         let Job { share, occasion, findings, files, touched, mut looked, .. } = self;
         if findings.is_empty() {
             return Ok(looked);
+        }
+        let deletes = |finding: &Finding| {
+            matches!(finding, Finding::Change { kind: Kind::Tombstone { .. }, .. })
+        };
+        if findings.values().any(|(_, finding)| deletes(finding)) {
+            // A root that went away must never look like the deletion of what was in it.
+            share.check_root()?;
         }
         let changes = |finding: &Finding| matches!(finding, Finding::Change { .. });
         let any_change = findings.values().any(|(_, finding)| changes(finding));
@@ -427,9 +476,8 @@ impl<E: Env> Job<'_, E> {
         let mut writer = share.index.begin()?;
         let mut after = Aftermath::default();
         // Deletions first and bottom up, then the rest top down.
-        let (deleted, rest): (Vec<_>, Vec<_>) = findings.into_iter().partition(|(_, found)| {
-            matches!(&found.1, Finding::Change { kind: Kind::Tombstone { .. }, .. })
-        });
+        let (deleted, rest): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|(_, (_, finding))| deletes(finding));
         for (path, (published, finding)) in deleted.into_iter().rev().chain(rest) {
             match finding {
                 Finding::Refresh(identity) => {
@@ -460,33 +508,101 @@ impl<E: Env> Job<'_, E> {
     }
 }
 
+/// The names in a directory.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub names: Vec<RelPath>,
+    /// Some could not be listed: the directory has a problem.
+    pub troubled: bool,
+}
+
 impl<E: Env> Share<E> {
-    /// Adds a watch; says whether the directory is watched now.
-    pub fn watch_dir(&self, path: Option<&RelPath>, inode: u64) -> bool {
+    /// Adds a watch; `None` if the directory is not watched, which the board knows then.
+    pub fn watch_dir(&self, path: Option<&RelPath>) -> Option<Added> {
         match self.watch.add(path) {
-            Ok(()) => {
-                lock(&self.watched).insert(path.cloned(), inode);
-                true
+            Ok(added) => {
+                self.board.watched(path);
+                Some(added)
+            }
+            // Its own hint comes.
+            Err(WatchError::Gone) => {
+                self.board.watched(path);
+                None
+            }
+            Err(WatchError::Io(error)) if is_mount(&error) => {
+                if let Some(path) = path {
+                    self.board.problem(path, &Unsupported::Mount, self.now_ms());
+                }
+                None
             }
             Err(error) => {
-                // Gone: its own hint comes. Anything else has to be seen and tried again.
-                if !matches!(error, chainsync_env::WatchError::Gone) {
-                    self.board.watch_trouble(path, &error, self.now_ms());
-                }
-                false
+                self.board.unwatched(path, &error, self.now_ms());
+                None
             }
         }
     }
 
-    fn unwatch(&self, path: &RelPath) -> Result<(), ShareError> {
-        let mut watched = lock(&self.watched);
-        let had = watched.contains_key(&Some(path.clone()));
-        if had {
-            watched
-                .retain(|dir, _| dir.as_ref().is_none_or(|dir| dir != path && !dir.is_below(path)));
-            self.watch.remove(path);
+    fn unwatch(&self, path: &RelPath) {
+        self.watch.remove(path);
+        self.board.forget_unwatched(path);
+    }
+
+    /// Tries again to watch what could not be watched, and looks at it if that goes well. Says
+    /// whether more was not watched than could be remembered: only a sweep finds that.
+    pub fn retry_watches(&self) -> bool {
+        let (unwatched, more) = self.board.unwatched_dirs();
+        for dir in unwatched {
+            if self.watch_dir(Some(&dir)).is_none() && self.board.is_unwatched(&dir) {
+                // The others would fail as well.
+                return false;
+            }
+            self.hints.add(dir.clone(), Urgency::Finished);
+            // Not watched until now: whatever is in there may have changed.
+            let mut dirs = Dirs::new(&self.vfs);
+            if self.hint_children(&mut dirs, Some(&dir)).is_err() {
+                self.hints.add_everything();
+            }
         }
-        Ok(())
+        if more {
+            self.board.unwatched_swept();
+        }
+        more
+    }
+
+    /// Lists a directory. A name of which no path can be made is a problem of the directory.
+    pub fn list_names(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        path: Option<&RelPath>,
+    ) -> Result<Listed, ShareError> {
+        let mut listed = Listed::default();
+        let trouble = |error: &dyn std::fmt::Display| {
+            if let Some(path) = path {
+                self.board.problem(path, error, self.now_ms());
+            }
+        };
+        let entries = match dirs.dir(path).and_then(|dir| self.vfs.list(&dir)) {
+            Ok(entries) => entries,
+            Err(error) if is_absent(&error) => return Ok(listed),
+            Err(error) if path.is_none() || is_exhausted(&error) => {
+                return Err(ShareError::disk("listing a directory")(error));
+            }
+            Err(error) => {
+                trouble(&error);
+                return Ok(Listed { troubled: true, ..listed });
+            }
+        };
+        for entry in entries {
+            match RelPath::child(path, &entry.name) {
+                Ok(child) if is_own(&child) => {}
+                Ok(child) => listed.names.push(child),
+                Err(error) => {
+                    trouble(&format!("a name in it cannot be replicated: {error}"));
+                    listed.troubled = true;
+                }
+            }
+        }
+        Ok(listed)
     }
 
     /// Hints at every name in a directory.
@@ -495,30 +611,8 @@ impl<E: Env> Share<E> {
         dirs: &mut Dirs<'_, E::Vfs>,
         path: Option<&RelPath>,
     ) -> Result<(), ShareError> {
-        let listed = dirs.dir(path).and_then(|dir| self.vfs.list(&dir));
-        let entries = match listed {
-            Ok(entries) => entries,
-            Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) if is_exhausted(&error) => {
-                return Err(ShareError::disk("listing a directory")(error));
-            }
-            Err(error) => {
-                if let Some(path) = path {
-                    self.board.problem(path, &error, self.now_ms());
-                }
-                return Ok(());
-            }
-        };
-        for entry in entries {
-            match RelPath::child(path, &entry.name) {
-                Ok(child) if is_own(&child) => {}
-                Ok(child) => self.hints.add_found(child, Urgency::Started),
-                Err(error) => {
-                    if let Some(path) = path {
-                        self.board.problem(path, &error, self.now_ms());
-                    }
-                }
-            }
+        for name in self.list_names(dirs, path)?.names {
+            self.hints.add_found(name, Urgency::Started);
         }
         Ok(())
     }

@@ -59,10 +59,9 @@ impl<E: Env> Share<E> {
             }
             Some(Cause::Root) => {
                 let worker = self.clone();
-                let refusal = self.env.blocking(move || worker.root_refusal()).await;
-                if refusal.is_some() {
-                    let next = "put the share's directory back, then resume again";
-                    return Ok(self.move_report(before, Some((refusal, next))));
+                if let Err(error) = self.env.blocking(move || worker.check_root()).await {
+                    let next = "put the share's directory back: it goes on by itself";
+                    return Ok(self.move_report(before, Some((Some(error.to_string()), next))));
                 }
             }
             _ => {}

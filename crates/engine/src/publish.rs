@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use chainsync_core::batch::INLINE_BYTES_MAX;
-use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
+use chainsync_core::decide::{
+    Effect, Seen, Unsupported, displaced_as_published, effect, made_ms, see,
+};
 use chainsync_core::hints::Urgency;
 use chainsync_core::projection::{blocks, implied_dir, is_shadowed};
 use chainsync_core::{
@@ -22,8 +24,8 @@ use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{
-    Dirs, Reading, STAGING, file_kind, has_owner, is_absent, is_disk_trouble, own_path, read_file,
-    shows,
+    Dirs, Reading, STAGING, file_kind, has_owner, is_absent, is_disk_trouble, is_mount, own_path,
+    read_file, shows,
 };
 use crate::index::{Held, Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
@@ -161,6 +163,9 @@ impl<E: Env> Job<'_, E> {
         for (path, intent) in live.into_iter().chain(dead.into_iter().rev()) {
             let outcome = match self.bring(&path, &intent) {
                 Ok(outcome) => outcome,
+                Err(ShareError::Disk { source, .. }) if is_mount(&source) => {
+                    Outcome::Problem(Unsupported::Mount.to_string())
+                }
                 Err(ShareError::Disk { doing, source }) if !is_disk_trouble(&source) => {
                     Outcome::Problem(format!("{doing}: {source}"))
                 }
@@ -204,6 +209,15 @@ impl<E: Env> Job<'_, E> {
                     {
                         // An implied directory, or somebody else's mkdir: it is what is wanted.
                         return self.adopt(path, desired);
+                    }
+                    if let (Some(stat), true) = (&stat, !desired.is_live() && free)
+                        && stat.file_type == FileType::Dir
+                        && self.reader.greatest_live_below(path)?.is_some()
+                    {
+                        // Deleted, and there only because something below it is live.
+                        share.note_implied(path, stat.inode);
+                        let kind = desired;
+                        return Ok(Outcome::Done { kind, identity: None, displaced: None });
                     }
                     false
                 }
@@ -438,8 +452,15 @@ impl<E: Env> Job<'_, E> {
                     && self.reader.greatest_live_below(path)?.is_some_and(|_| true);
                 if implied {
                     // It stays as long as something below it is live, and is nobody's entry.
+                    let stat = self.dirs.stat(path).map_err(ShareError::disk("looking"))?;
+                    if let Some(stat) = stat {
+                        share.note_implied(path, stat.inode);
+                    }
                     let kind = desired.clone();
                     return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
+                }
+                if let Some(left) = self.only_holds_unreplicated(path)? {
+                    return Ok(Some(Outcome::Problem(left)));
                 }
                 // What is in there was not looked at yet, or has to go first.
                 share.hint_children(&mut self.dirs, Some(path))?;
@@ -454,6 +475,28 @@ impl<E: Env> Job<'_, E> {
             return Ok(None);
         }
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced: None }))
+    }
+
+    /// If all that keeps a directory from being removed is what is never replicated: words that say
+    /// so. It stays, for somebody put that there and nobody else has it.
+    fn only_holds_unreplicated(&mut self, path: &RelPath) -> Result<Option<String>, ShareError> {
+        let share = self.share;
+        let names = share.list_names(&mut self.dirs, Some(path))?.names;
+        for name in &names {
+            let stat = self.dirs.stat(name).map_err(ShareError::disk("looking at a path"))?;
+            let Some(stat) = stat else { return Ok(None) };
+            let ordinary =
+                matches!(stat.file_type, FileType::File | FileType::Dir | FileType::Symlink);
+            let excluded = share.is_excluded(name, stat.file_type == FileType::Dir);
+            if ordinary && !excluded && stat.device == share.device {
+                return Ok(None);
+            }
+        }
+        Ok(names.first().map(|first| {
+            format!(
+                "deleted on another node, but it still holds `{first}`, which is not replicated: remove that, or make the directory again"
+            )
+        }))
     }
 
     /// Mode, mtime and owner of a file or directory whose content stays.
@@ -583,6 +626,10 @@ impl<E: Env> Job<'_, E> {
                 self.dirs.parent(&ancestor).map_err(ShareError::disk("opening a directory"))?;
             match self.share.vfs.make_dir(&parent, ancestor.name(), mode) {
                 Ok(()) => {
+                    let stat = self.dirs.stat(&ancestor).map_err(ShareError::disk("looking"))?;
+                    if let Some(stat) = stat {
+                        self.share.note_implied(&ancestor, stat.inode);
+                    }
                     self.touched.insert(ancestor.parent(), parent);
                 }
                 Err(error) if is_exists(&error) => {}

@@ -119,7 +119,7 @@ fn prepare_root<E: Env>(
     Ok(device)
 }
 
-fn read_mark<V: Vfs>(vfs: &V, own: &V::Dir) -> io::Result<Option<u64>> {
+pub fn read_mark<V: Vfs>(vfs: &V, own: &V::Dir) -> io::Result<Option<u64>> {
     let file = match vfs.open_file(own, MARKER) {
         Ok(file) => file,
         Err(error) if is_absent(&error) => return Ok(None),

@@ -67,7 +67,7 @@ impl<E: Env> Share<E> {
             unread,
             sweeping: view.sweeping,
             pending: self.index.pending() as u64,
-            problems: shown(view.problems, view.waiting),
+            problems: shown(view.problems, view.waiting, view.problems_more),
             conflicts: state.conflicts,
             link: view.link.as_ref().map(|link| LinkStatus {
                 to: link.to.to_string(),
@@ -113,7 +113,8 @@ impl<E: Env> Share<E> {
             waits.push(format!("{}: a pass is under way", self.me));
         }
         if !view.problems.is_empty() {
-            waits.push(format!("{}: {} problems", self.me, view.problems.len()));
+            let at_least = if view.problems_more { "at least " } else { "" };
+            waits.push(format!("{}: {at_least}{} problems", self.me, view.problems.len()));
         }
         let knowledge = self.index.state().knowledge;
         let known = knowledge.to_vector();
@@ -145,14 +146,14 @@ impl<E: Env> Share<E> {
     }
 }
 
-fn shown(mut problems: Vec<Problem>, waiting: Vec<Problem>) -> Vec<Problem> {
+fn shown(mut problems: Vec<Problem>, waiting: Vec<Problem>, at_least: bool) -> Vec<Problem> {
     problems.extend(waiting);
     if problems.len() > PROBLEMS_SHOWN_MAX {
         let more = problems.len() - PROBLEMS_SHOWN_MAX;
         problems.truncate(PROBLEMS_SHOWN_MAX);
         problems.push(Problem {
             path: String::new(),
-            reason: format!("and {more} more"),
+            reason: format!("and {}{more} more", if at_least { "at least " } else { "" }),
             since_ms: 0,
         });
     }

@@ -23,6 +23,7 @@ pub struct Settings {
     pub dead_after: Duration,
     pub exclude: Exclude,
     pub limits: Limits,
+    pub sweep_interval: Duration,
     /// The share was taken out of the configuration: its connections are to end.
     pub closed: bool,
 }
@@ -36,6 +37,7 @@ impl Settings {
             dead_after: node.dead_after,
             exclude: Exclude::new(&share.exclude)?,
             limits: share.limits.clone(),
+            sweep_interval: share.sweep_interval,
             closed: false,
         })
     }

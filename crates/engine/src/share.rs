@@ -28,6 +28,8 @@ use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
 use crate::large::pull::Pulls;
 use crate::large::spares::Spares;
+use crate::links::Links;
+use crate::root::RootTrouble;
 use crate::settings::Settings;
 use crate::signal;
 
@@ -44,8 +46,11 @@ pub struct Share<E: Env> {
     pub archive: Archive<E::Vfs>,
     pub index: Index,
     pub watch: E::Watch,
-    /// The directory inode behind every watch.
-    pub watched: Mutex<BTreeMap<Option<RelPath>, u64>>,
+    /// Directories that are only there because something below them is, and their inodes: those that
+    /// may be removed without anybody having asked for it.
+    pub implied: Mutex<BTreeMap<RelPath, u64>>,
+    /// Which names are the same file.
+    pub links: Mutex<Links>,
     pub hints: Arc<HintQueue>,
     pub contents: Mutex<ContentCache>,
     pub recipes: Recipes,
@@ -140,6 +145,11 @@ impl HintQueue {
         lock(&self.hints).take(usize::MAX)
     }
 
+    /// Some of what came in meanwhile, at most `max` paths.
+    pub fn take_newest(&self, max: usize) -> Taken {
+        lock(&self.hints).take(max)
+    }
+
     pub fn take_found(&self) -> Taken {
         lock(&self.found).take(usize::MAX)
     }
@@ -175,9 +185,11 @@ impl HintQueue {
                 queue.cookie.send_replace(queue.cookies.load(Ordering::Relaxed));
             }
             WatchEvent::RootGone => {
-                queue.root_gone.store(true, Ordering::Relaxed);
-                tracing::error!("the root of the share is gone");
-                queue.add_everything();
+                // Said several times: by the root, and by the directory that holds it.
+                if !queue.root_gone.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("something happened to the root of the share");
+                }
+                queue.wake.notify_one();
             }
             WatchEvent::Failed(reason) => {
                 tracing::error!(reason, "the watcher failed: looking at everything");
@@ -207,6 +219,8 @@ pub enum ShareError {
     Index(#[from] IndexError),
     #[error("the share was halted")]
     Halted,
+    #[error("{0}")]
+    Root(RootTrouble),
     #[error("{doing}")]
     Disk { doing: &'static str, source: io::Error },
 }
@@ -247,7 +261,8 @@ impl<E: Env> Share<E> {
             archive: opened.archive,
             index: opened.index,
             watch: opened.watch,
-            watched: Mutex::default(),
+            implied: Mutex::default(),
+            links: Mutex::default(),
             hints: opened.hints,
             contents: Mutex::default(),
             recipes: Recipes::default(),

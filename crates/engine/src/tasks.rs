@@ -1,6 +1,6 @@
 //! The tasks of a share that are not links: looking at what changed, and keeping house.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,17 +8,16 @@ use std::time::Duration;
 use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::hints::{Taken, Urgency};
 use chainsync_core::{RelPath, Stat};
-use chainsync_env::{Env, Vfs};
+use chainsync_env::Env;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::board::View;
-use crate::disk::{COOKIES, Dirs, is_own, own_path};
-use crate::index::Rows;
-use crate::ingest::{LOOK_PATHS_MAX, Looked, Occasion};
+use crate::board::{Cause, View};
+use crate::ingest::{LOOK_PATHS_MAX, Occasion};
 use crate::large::digest::sleep_until_some;
 use crate::link::receive::Chain;
 use crate::publish::PUBLISH_PATHS_MAX;
 use crate::share::{Share, ShareError, lock};
+use crate::sweep::{Net, look_slice, sweep};
 
 /// A file that is being written, or changed while it was read, is looked at again after this, then
 /// after twice as long, and so on: its writer's close raises a hint of its own.
@@ -28,6 +27,9 @@ const LATER_MAX: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 /// After trouble with the disk or the index.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+/// How often the root's path is looked at: what no watcher tells (something is mounted over it) is
+/// noticed after this.
+const ROOT_CHECK: Duration = Duration::from_secs(5);
 /// Between rows of this node: what changes meanwhile goes into the next.
 const ROW_PAUSE: Duration = Duration::from_millis(20);
 /// How often it is noted that the daemon was watching: bounds how old a deletion found by a sweep
@@ -39,55 +41,152 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
     share.until_moving().await;
     start(&share).await;
     let mut later = Later::default();
+    let mut net = Net::new(&share);
+    let mut check = Instant::now() + ROOT_CHECK;
     loop {
+        wait_until_moving(&share).await;
         let due = later.due();
-        tokio::select! {
+        let result = tokio::select! {
             biased;
-            () = share.hints.wake.notified() => {}
+            () = share.hints.wake.notified() => {
+                if share.hints.root_gone.swap(false, Ordering::Relaxed) {
+                    check_root(&share).await.map(|()| true)
+                } else {
+                    Ok(true)
+                }
+            }
             () = sleep_until_some(due) => {
                 for path in later.take_due() {
                     share.hints.add(path, Urgency::Finished);
                 }
+                Ok(true)
+            }
+            () = sleep_until(check) => {
+                check = Instant::now() + ROOT_CHECK;
+                net.heed(&share);
+                check_root(&share).await.map(|()| false)
+            }
+            () = sleep_until_some(net.due()) => {
+                net.step(&share, &mut later).await.map(|()| false)
+            }
+        };
+        let result = match result {
+            // Asked for by a flush even if there is nothing to look at.
+            Ok(true) => one_generation(&share, &mut later).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {}
+            Err(ShareError::Root(trouble)) => {
+                share.board.halt(&trouble.to_string());
+                // Whatever was to be looked at.
+                share.hints.add_everything();
+            }
+            Err(ShareError::Halted) => share.hints.add_everything(),
+            Err(error) => {
+                tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
+                sleep(TROUBLE_PAUSE).await;
+                share.hints.add_everything();
             }
         }
-        if share.hints.root_gone.load(Ordering::Relaxed) && share.board.halted().is_none() {
-            share.board.halt(
-                "the root was deleted, renamed or unmounted: put it back, then `chainsync resume`",
-            );
-        }
-        if share.board.halted().is_some() {
-            sleep(TROUBLE_PAUSE).await;
-            continue;
-        }
-        share.set_looking(true);
-        let result = look_round(&share, &mut later).await;
-        if let Err(ShareError::Halted) = result {
-            share.hints.add_everything();
-        } else if let Err(error) = result {
-            tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
-            sleep(TROUBLE_PAUSE).await;
-            share.hints.add_everything();
-        } else {
-            share.generations.send_modify(|done| *done += 1);
-        }
-        share.set_looking(false);
     }
 }
 
-/// One generation: what is there, and whatever is found in it, is all looked at before anything
-/// newer.
+/// What was there is all looked at, and what that leads to, before anybody is told so.
+async fn one_generation<E: Env>(
+    share: &Arc<Share<E>>,
+    later: &mut Later,
+) -> Result<(), ShareError> {
+    share.set_looking(true);
+    let result = look_round(share, later).await;
+    if result.is_ok() {
+        share.generations.send_modify(|done| *done += 1);
+    }
+    share.set_looking(false);
+    result
+}
+
 async fn look_round<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
     let mut taken = share.hints.take();
     loop {
         match taken {
             Taken::Everything => sweep(share, later).await?,
-            Taken::Paths(paths) => drop(look_all(share, paths, Occasion::Live, later).await?),
+            Taken::Paths(paths) => follow_all(share, paths, later).await?,
         }
         taken = share.hints.take_found();
         if taken == Taken::Paths(Vec::new()) {
             return Ok(());
         }
     }
+}
+
+async fn check_root<E: Env>(share: &Arc<Share<E>>) -> Result<(), ShareError> {
+    let worker = share.clone();
+    share.env.blocking(move || worker.check_root()).await
+}
+
+/// Until the share is neither paused nor halted. A halt for the root's sake ends by itself, when the
+/// root is back and watched; then everything is looked at.
+async fn wait_until_moving<E: Env>(share: &Arc<Share<E>>) {
+    while share.board.halted().is_some() {
+        if share.board.halt_held().is_none_or(|halt| halt.cause != Cause::Root) {
+            share.until_moving().await;
+            continue;
+        }
+        sleep(TROUBLE_PAUSE).await;
+        match check_root(share).await {
+            Ok(()) => {}
+            Err(ShareError::Root(trouble)) => {
+                share.board.halt(&trouble.to_string());
+                continue;
+            }
+            Err(_) => continue,
+        }
+        let worker = share.clone();
+        if share.env.blocking(move || worker.watch_dir(None)).await.is_some() {
+            share.board.root_is_back();
+            share.hints.add_everything();
+        }
+    }
+}
+
+/// Looks at hints, and at what they lead to: what is in a directory that is new, the other names of a
+/// file. Newer hints are not kept waiting by a release of 50,000 files that was moved in.
+async fn follow_all<E: Env>(
+    share: &Arc<Share<E>>,
+    paths: Vec<(RelPath, Urgency)>,
+    later: &mut Later,
+) -> Result<(), ShareError> {
+    let mut open = VecDeque::from(paths);
+    while !open.is_empty() {
+        let slice = open.drain(..open.len().min(LOOK_PATHS_MAX)).collect();
+        open.extend(look_live(share, slice, later).await?);
+        if open.is_empty() {
+            continue;
+        }
+        match share.hints.take_newest(LOOK_PATHS_MAX) {
+            Taken::Everything => share.hints.add_everything(),
+            Taken::Paths(paths) => open.extend(look_live(share, paths, later).await?),
+        }
+    }
+    Ok(())
+}
+
+/// Returns what is to be looked at next because of what was found.
+async fn look_live<E: Env>(
+    share: &Arc<Share<E>>,
+    slice: Vec<(RelPath, Urgency)>,
+    later: &mut Later,
+) -> Result<Vec<(RelPath, Urgency)>, ShareError> {
+    let looked = look_slice(share, slice, Occasion::Live, later).await?;
+    let mut follow = looked.follow;
+    if !looked.search.is_empty() {
+        let worker = share.clone();
+        let names = share.env.blocking(move || worker.names_of(&looked.search)).await?;
+        follow.extend(names.into_iter().map(|name| (name, Urgency::Finished)));
+    }
+    Ok(follow)
 }
 
 /// Until this is done, no link is made: a node offers no knowledge before its index is true.
@@ -123,84 +222,16 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
     tracing::info!(share = %share.config.name, entries = share.index.state().entries, "share ready");
 }
 
-/// Looks at the whole tree, directory by directory.
-async fn sweep<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
-    share.board.set_sweeping(true);
-    share.board.count(|counters| counters.sweeps += 1);
-    let swept = sweep_tree(share, later).await;
-    share.board.set_sweeping(false);
-    if swept.is_ok() {
-        share.sweeping.end();
-    }
-    swept
-}
-
-async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
-    share.watch_cookies()?;
-    let mut open = vec![None];
-    // Recorded last, once it is known that they are not too many to be true.
-    let mut missing = Vec::new();
-    while let Some(dir) = open.pop() {
-        let worker = share.clone();
-        let (names, gone) = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
-        let names = names.into_iter().map(|name| (name, Urgency::Started)).collect();
-        let dirs = look_all(share, names, Occasion::Sweep, later).await?;
-        open.extend(dirs.into_iter().map(Some));
-        missing.extend(gone);
-    }
-    share.guard_deletes(&missing)?;
-    let missing = missing.into_iter().map(|path| (path, Urgency::Started)).collect();
-    look_all(share, missing, Occasion::Sweep, later).await?;
-    if !*share.ready.borrow() {
-        // Nothing is offered before the large files are known too.
-        let large = share.digests.paths();
-        share.digests.settled(&large).await;
-        let large = large.into_iter().map(|path| (path, Urgency::Finished)).collect();
-        look_all(share, large, Occasion::Sweep, later).await?;
-    }
-    let _gate = share.gate.lock().await;
-    let worker = share.clone();
-    share.env.blocking(move || worker.note_swept()).await
-}
-
-/// Looks at many paths in slices; returns the directories among them, if it is a sweep.
-async fn look_all<E: Env>(
-    share: &Arc<Share<E>>,
-    mut paths: Vec<(RelPath, Urgency)>,
-    occasion: Occasion,
-    later: &mut Later,
-) -> Result<Vec<RelPath>, ShareError> {
-    let mut dirs = Vec::new();
-    // From the front, in slices.
-    paths.reverse();
-    while !paths.is_empty() {
-        if share.board.halted().is_some() {
-            return Err(ShareError::Halted);
-        }
-        let slice = paths.split_off(paths.len().saturating_sub(LOOK_PATHS_MAX));
-        let slice = slice.into_iter().rev().collect();
-        let _gate = share.gate.lock().await;
-        let worker = share.clone();
-        let looked = share.env.blocking(move || worker.look(slice, occasion)).await?;
-        let Looked { later: again, dirs: found, .. } = looked;
-        dirs.extend(found);
-        for (path, stat) in again {
-            later.add(path, stat);
-        }
-    }
-    Ok(dirs)
-}
-
 /// Paths to look at again, and when. As many as there are files open for writing.
 #[derive(Default)]
-struct Later {
+pub struct Later {
     paths: BTreeMap<RelPath, (Instant, Duration)>,
     /// How long those had waited that were handed out last: whoever comes back waits longer.
     waited: BTreeMap<RelPath, Duration>,
 }
 
 impl Later {
-    fn add(&mut self, path: RelPath, seen: Option<Stat>) {
+    pub fn add(&mut self, path: RelPath, seen: Option<Stat>) {
         // Where nobody can tell whether a file is finished, two looks a second apart have to agree.
         let least = if seen.is_some() { Duration::from_secs(1) } else { LATER_MIN };
         let wait = self.waited.remove(&path).map_or(least, |waited| (waited * 2).min(LATER_MAX));
@@ -237,6 +268,10 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
             }
             _ = sleep_until(retry) => {
                 retry = Instant::now() + RETRY;
+                let worker = share.clone();
+                if share.env.blocking(move || worker.retry_watches()).await {
+                    share.hints.add_everything();
+                }
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
                 let worker = share.clone();
@@ -293,66 +328,9 @@ async fn publish_some<E: Env>(share: &Arc<Share<E>>, mut paths: Vec<RelPath>) {
 }
 
 impl<E: Env> Share<E> {
-    /// Watches a directory, then lists it: its names, and those that only the index has there.
-    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<(Vec<RelPath>, Vec<RelPath>), ShareError> {
-        let mut dirs = Dirs::new(&self.vfs);
-        let opened = match dirs.dir(dir) {
-            Ok(opened) => opened,
-            Err(error) if crate::disk::is_absent(&error) => return Ok((Vec::new(), Vec::new())),
-            Err(error) => {
-                if let Some(dir) = dir {
-                    self.board.problem(dir, &error, self.now_ms());
-                    return Ok((Vec::new(), Vec::new()));
-                }
-                return Err(ShareError::disk("opening the root")(error));
-            }
-        };
-        let stat =
-            self.vfs.stat_dir(&opened).map_err(ShareError::disk("looking at a directory"))?;
-        self.watch_dir(dir, stat.inode);
-        let listed = self.vfs.list(&opened).map_err(ShareError::disk("listing a directory"))?;
-        let mut names: std::collections::BTreeSet<RelPath> = std::collections::BTreeSet::new();
-        for entry in listed {
-            match RelPath::child(dir, &entry.name) {
-                Ok(path) if is_own(&path) => {}
-                Ok(path) => {
-                    names.insert(path);
-                }
-                Err(error) => {
-                    if let Some(dir) = dir {
-                        self.board.problem(dir, &error, self.now_ms());
-                    }
-                }
-            }
-        }
-        let mut missing = Vec::new();
-        for (path, record) in self.index.read()?.children(dir)? {
-            if record.is_live_on_disk() && !names.contains(&path) {
-                missing.push(path);
-            }
-        }
-        Ok((names.into_iter().collect(), missing))
-    }
-
-    /// The watch through which `flush` hears that all earlier events have been delivered.
-    fn watch_cookies(&self) -> Result<(), ShareError> {
-        let cookies = own_path(COOKIES);
-        let opened = self.vfs.open_dir(Some(&cookies)).and_then(|dir| self.vfs.stat_dir(&dir));
-        let stat = opened.map_err(ShareError::disk("opening .chainsync/cookies"))?;
-        if self.watch_dir(Some(&cookies), stat.inode) {
-            Ok(())
-        } else {
-            let error = std::io::Error::other("no watch is to be had");
-            Err(ShareError::disk("watching .chainsync/cookies")(error))
-        }
-    }
-
-    fn note_swept(&self) -> Result<(), ShareError> {
-        let mut writer = self.index.begin()?;
-        writer.state.imported = true;
-        writer.state.watching_ms = self.now_ms();
-        writer.commit(self.env.random_u64(), true)?;
-        Ok(())
+    /// The names at which these files are published.
+    fn names_of(&self, inodes: &BTreeSet<u64>) -> Result<Vec<RelPath>, ShareError> {
+        Ok(self.index.read()?.with_inodes(inodes)?)
     }
 
     pub fn note_watching(&self) -> Result<(), ShareError> {

@@ -32,8 +32,9 @@ pub struct Space {
 ///
 /// Synchronous and shaped like system calls; errors carry the real errno
 /// ([`io::Error::raw_os_error`]). Paths are resolved beneath the root and never through a symlink
-/// (openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`): a symlink on the way is `ELOOP`, a file
-/// on the way `ENOTDIR`. Names are single components.
+/// nor into another file system (openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+/// RESOLVE_NO_XDEV`): a symlink on the way is `ELOOP`, a file on the way `ENOTDIR`, a mount on the way
+/// or at its end `EXDEV`. Names are single components.
 ///
 /// Nothing is durable until [`sync_data`](Vfs::sync_data) (contents),
 /// [`sync_dir`](Vfs::sync_dir) (names) or [`sync_all`](Vfs::sync_all) (everything before it).

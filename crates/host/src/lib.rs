@@ -1,4 +1,4 @@
-//! The real world for chainsync: Linux file systems, notify, TLS over TCP, index files.
+//! The real world for chainsync: Linux file systems, inotify, TLS over TCP, index files.
 //!
 //! [`HostEnv`] is what the engine runs on. Nothing here decides: it translates system calls, kernel
 //! events and sockets into the terms of the seam.

@@ -1,7 +1,7 @@
 //! The file system, by system calls beneath an open root.
 //!
 //! Every path is resolved by openat2(2) from the root's descriptor with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`; every name is one component, relative to an open directory. So nothing
+//! `RESOLVE_NO_SYMLINKS` and `RESOLVE_NO_XDEV`; every name is one component, relative to an open directory. So nothing
 //! here can leave the root, whatever is renamed or linked meanwhile. Errors are the kernel's.
 //!
 //! It does not sort, retry, cache descriptors or decide anything, and it does not notice that the
@@ -251,7 +251,8 @@ pub(crate) fn open_beneath(
     path: &[u8],
     flags: OFlags,
 ) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    // `NO_XDEV`: what is mounted inside a share must not be taken for what the share holds there.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     Ok(retry_on_intr(|| fs::openat2(directory, path, flags, Mode::empty(), resolve))?)
 }
 

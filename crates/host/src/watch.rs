@@ -1,228 +1,214 @@
-//! Watches single directories with inotify, through notify 9.
+//! Watches single directories with inotify(7).
 //!
-//! notify keeps its watches in a map by path, and that map has traps when directories come and go
-//! faster than events are read (measured on 9.0.0-rc.7, read in its `inotify.rs`):
-//! - `watch()` of a path it knows returns `Ok` and does nothing, though another directory may be
-//!   there by now;
-//! - an event of a parent (`a` was renamed, deleted) ends whatever watch has the path `a`, though
-//!   that may be a newer watch of a newer directory;
-//! - ending a watch searches the whole map: 15 ms with 20,000 directories, for each directory that
-//!   is deleted, on the thread that reads the events. So a deleted one is not ended a second time.
+//! The kernel has one watch for an inode, and the descriptor of that watch is never used again; a
+//! table (`table`) knows at which path a descriptor was added last. A directory is opened beneath
+//! the root that was open at the start, and watched through its descriptor in `/proc/self/fd`: no
+//! path is too long for that, no symlink is followed, and what is watched is what was opened.
 //!
-//! So each watch gets a spelling of its path (`names`) that no other event or watch of that path
-//! has: neighbouring levels differ, and so do successive watches of one path. A new watch is made
-//! before the old one ends, so that a directory that stayed is watched without a gap. A table
-//! (`table`) knows when a watch is still good and nothing needs doing.
+//! Not `notify`: it keeps its watches in a map by path. A path that it knows is not watched again
+//! though another directory is there by now, ending a watch searches the whole map (15 ms with
+//! 20,000 directories, for each that is deleted, on the thread that reads the events), and a path
+//! close to the limit of the kernel cannot be given to it.
 //!
-//! Paths are resolved beneath the root that was open at the start, through `/proc/self/fd`.
+//! Invariant: the table is locked from before a watch is made until it is in the table, so that no
+//! event is read whose descriptor is not known yet.
 //!
 //! Not noticed here, because inotify does not say it: an ancestor of the root's parent is renamed,
 //! something is mounted over the root, a network file system is changed by others. The engine checks
 //! the root by itself and sweeps.
 
-mod names;
 mod table;
 mod translate;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use chainsync_core::RelPath;
-use chainsync_env::{Watch, WatchError, WatchEvent, WatchSink};
-use notify::event::EventKindMask;
-use notify::{Config, ErrorKind, INotifyWatcher, RecursiveMode, WatchPathConfig, Watcher};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use chainsync_env::{Added, Watch, WatchError, WatchEvent, WatchSink};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use names::{Names, Place};
-use table::{Identity, Table};
+use table::Table;
+use translate::{Event, translate};
 
-/// What is asked of the kernel. Without `MODIFY_NAME` notify drops renames, and `ACCESS_CLOSE` is
-/// the close of a writer; there is no event for a read, nor for each write.
-const EVENTS: EventKindMask = EventKindMask::CREATE
-    .union(EventKindMask::REMOVE)
-    .union(EventKindMask::MODIFY_NAME)
-    .union(EventKindMask::MODIFY_META)
-    .union(EventKindMask::ACCESS_CLOSE);
+/// What is asked of the kernel: nothing of reads, nothing of single writes; `ATTRIB` is mode, owner
+/// and times.
+const EVENTS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
 
 /// Of the root's parent only what may mean the root.
-const PARENT_EVENTS: EventKindMask = EventKindMask::REMOVE.union(EventKindMask::MODIFY_NAME);
+const PARENT_EVENTS: WatchFlags = WatchFlags::DELETE
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+/// Events taken from the kernel at a time: some 2,000 of them.
+const READ_BYTES: usize = 64 * 1024;
 
 /// The watches below one root.
 #[derive(Debug)]
 pub struct HostWatch {
     root: OwnedFd,
-    names: Arc<Names>,
-    // notify's thread takes it too: never held while calling notify, which waits for that thread.
-    table: Arc<Mutex<Table>>,
-    // Held for a whole change, so that changes come one after the other.
-    watcher: Mutex<INotifyWatcher>,
-    // Ends its thread when dropped. None if the parent cannot be watched.
-    _parent: Option<INotifyWatcher>,
+    kernel: Arc<Kernel>,
+    /// Taken when dropped.
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Kernel {
+    inotify: OwnedFd,
+    /// Readable once the reader shall end.
+    stop: OwnedFd,
+    table: Mutex<Table>,
 }
 
 impl HostWatch {
     /// Watches nothing yet but the root's name in its parent.
     pub fn new(root: &Path, sink: WatchSink) -> Result<Self, WatchError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::open(root, flags, Mode::empty()).map_err(open_error)?;
-        let names = Arc::new(Names::new(descriptor.as_raw_fd()));
-        if std::fs::metadata(names.key(None, 0)).is_err() {
+        let descriptor = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(watch_error)?;
+        if std::fs::metadata(in_proc(&descriptor)).is_err() {
             return Err(WatchError::Io(io::Error::other("watching needs /proc to be mounted")));
         }
-        let table = Arc::new(Mutex::new(Table::default()));
-        let watcher = {
-            let (names, table, sink) = (Arc::clone(&names), Arc::clone(&table), Arc::clone(&sink));
-            let handle = move |event| handle(event, &names, &table, &sink);
-            INotifyWatcher::new(handle, config(EVENTS)).map_err(new_error)?
-        };
-        let parent = match watch_parent(root, sink) {
-            Ok(parent) => parent,
+        let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
+        let inotify = inotify::init(flags).map_err(new_error)?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(watch_error)?;
+        let mut table = Table::default();
+        match watch_parent(&inotify, root, &mut table) {
+            Ok(()) => {}
             Err(error @ WatchError::Limit) => return Err(error),
             Err(error) => {
                 let root = root.display();
                 tracing::warn!(%root, %error, "the parent of the root cannot be watched: its removal is noticed late");
-                None
             }
-        };
-        Ok(Self { root: descriptor, names, table, watcher: Mutex::new(watcher), _parent: parent })
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
-    }
-
-    /// The directory at `path` now, which nothing but the path itself can lead to.
-    fn identity(&self, path: Option<&RelPath>) -> Result<Identity, WatchError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let bytes = path.map_or(b".".as_slice(), RelPath::as_bytes);
-        let directory = crate::vfs::open_beneath(self.root.as_fd(), bytes, flags);
-        let directory = directory.map_err(io_error)?;
-        let mask = StatxFlags::INO | StatxFlags::BTIME;
-        let stat = rustix::fs::statx(&directory, c"", AtFlags::EMPTY_PATH, mask);
-        let stat = stat.map_err(open_error)?;
-        Ok(Identity {
-            device: (stat.stx_dev_major, stat.stx_dev_minor),
-            inode: stat.stx_ino,
-            born: (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec),
-        })
+        }
+        let kernel = Arc::new(Kernel { inotify, stop, table: Mutex::new(table) });
+        let read = Arc::clone(&kernel);
+        let thread = std::thread::Builder::new().name("watch".to_owned());
+        let reader = thread.spawn(move || read.read(&sink)).map_err(WatchError::Io)?;
+        Ok(Self { root: descriptor, kernel, reader: Some(reader) })
     }
 }
 
 impl Watch for HostWatch {
-    fn add(&self, path: Option<&RelPath>) -> Result<(), WatchError> {
-        let mut watcher = lock(&self.watcher);
-        let identity = self.identity(path)?;
-        // Before the watch itself: what is heard of this path from now on may be about a newer
-        // directory, and then the next call must look again.
-        let Some(change) = self.table().begin(path, identity) else {
-            return Ok(());
-        };
-        // The root's name is a link of /proc; anything else must be the directory itself.
-        let config = WatchPathConfig::new(RecursiveMode::NonRecursive)
-            .with_dereference_symlinks(path.is_none());
-        if let Err(error) = watcher.watch_with(&self.names.key(path, change.new), config) {
-            self.table().undo(path, &change);
-            return Err(notify_error(error));
+    fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError> {
+        let bytes = path.map_or(b".".as_slice(), RelPath::as_bytes);
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        let opened = crate::vfs::open_beneath(self.root.as_fd(), bytes, flags);
+        let directory = opened.map_err(io_error)?;
+        let mut table = self.kernel.table();
+        let watch = inotify::add_watch(&self.kernel.inotify, in_proc(&directory), EVENTS);
+        let descriptor = watch.map_err(watch_error)?;
+        let (added, ended) = table.add(path, descriptor);
+        if let Some(ended) = ended {
+            self.kernel.end(ended);
         }
-        if let Some(old) = change.old {
-            // Fails if notify knows already that the directory is gone.
-            let _ = watcher.unwatch(&self.names.key(path, old));
-        }
-        Ok(())
+        Ok(added)
     }
 
     fn remove(&self, path: &RelPath) {
-        let mut watcher = lock(&self.watcher);
-        let removed = self.table().remove(path);
-        for (path, spelling) in removed {
-            // Fails if notify knows already that the directory is gone.
-            let _ = watcher.unwatch(&self.names.key(Some(&path), spelling));
-        }
+        let mut table = self.kernel.table();
+        table.remove(path).into_iter().for_each(|ended| self.kernel.end(ended));
     }
 
-    /// Directories that were added and not removed; of those that are gone notify keeps no watch.
+    /// Directories that were added and are not known to be gone.
     fn len(&self) -> usize {
-        self.table().len()
+        self.kernel.table().len()
     }
 }
 
-/// On notify's thread, which also empties the kernel's queue: nothing here may wait.
-fn handle(
-    event: notify::Result<notify::Event>,
-    names: &Names,
-    table: &Mutex<Table>,
-    sink: &WatchSink,
-) {
-    let event = match event {
-        Ok(event) => event,
-        Err(error) => return sink(WatchEvent::Failed(error.to_string())),
-    };
-    if translate::moves_a_name(&event)
-        && let Some(key) = event.paths.first()
-        && let Some(Place::Below(path)) = names.place(key)
-    {
-        let mut table = lock(table);
-        table.doubt(&path);
-        if event.kind.is_remove() {
-            table.end(&path, names, key);
+impl Drop for HostWatch {
+    fn drop(&mut self) {
+        // Can only fail if the number is full, and then it is readable as well.
+        let _ = rustix::io::write(&self.kernel.stop, &1_u64.to_ne_bytes());
+        if let Some(reader) = self.reader.take() {
+            // A panic of the sink has been printed by its thread.
+            let _ = reader.join();
         }
     }
-    if let Some(event) = translate::translate(&event, names) {
-        sink(event);
+}
+
+impl Kernel {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Whoever panicked with it left a map that is whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a watch. Fails if the directory is gone, and its watch with it.
+    fn end(&self, descriptor: i32) {
+        let _ = inotify::remove_watch(&self.inotify, descriptor);
+    }
+
+    /// Hands out events until it is told to stop: nothing here may wait but for them.
+    fn read(&self, sink: &WatchSink) {
+        let mut buffer = vec![MaybeUninit::uninit(); READ_BYTES];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            let mut ready =
+                [PollFd::new(&self.stop, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Ok(_) if !ready[0].revents().is_empty() => return,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return sink(WatchEvent::Failed(error.to_string())),
+            }
+            loop {
+                let event = match reader.next() {
+                    Ok(event) => event,
+                    Err(Errno::AGAIN) => break,
+                    Err(Errno::INTR) => continue,
+                    Err(error) => return sink(WatchEvent::Failed(error.to_string())),
+                };
+                let event = Event {
+                    descriptor: event.wd(),
+                    happened: event.events(),
+                    name: event.file_name().map(std::ffi::CStr::to_bytes),
+                };
+                let event = translate(&event, &mut self.table());
+                if let Some(event) = event {
+                    sink(event);
+                }
+            }
+        }
     }
 }
 
 /// Deleting a directory that is open (ours is) raises no event of its own until it is closed; its
-/// parent tells at once. `None` if there is no parent.
-fn watch_parent(root: &Path, sink: WatchSink) -> Result<Option<INotifyWatcher>, WatchError> {
+/// parent tells at once. Nothing to do if there is no parent.
+fn watch_parent(inotify: &OwnedFd, root: &Path, table: &mut Table) -> Result<(), WatchError> {
     let root = std::fs::canonicalize(root).map_err(io_error)?;
-    let Some(parent) = root.parent().map(Path::to_owned) else {
-        return Ok(None);
-    };
-    let watched = parent.clone();
-    let handle = move |event: notify::Result<notify::Event>| match event {
-        Ok(event) => {
-            if let Some(event) = translate::translate_parent(&event, &watched, &root) {
-                sink(event);
-            }
-        }
-        Err(error) => sink(WatchEvent::Failed(error.to_string())),
-    };
-    let mut watcher = INotifyWatcher::new(handle, config(PARENT_EVENTS)).map_err(new_error)?;
-    watcher.watch(&parent, RecursiveMode::NonRecursive).map_err(notify_error)?;
-    Ok(Some(watcher))
-}
-
-fn config(events: EventKindMask) -> Config {
-    Config::default().with_event_kinds(events).with_follow_symlinks(false)
-}
-
-/// Whoever panicked under one of these locks left a map that is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn new_error(error: notify::Error) -> WatchError {
-    match &error.kind {
-        // `max_user_instances`.
-        ErrorKind::Io(io) if io.raw_os_error() == Some(libc::EMFILE) => WatchError::Limit,
-        _ => notify_error(error),
+    if let (Some(parent), Some(name)) = (root.parent(), root.file_name()) {
+        let watch = inotify::add_watch(inotify, parent, PARENT_EVENTS);
+        table.watch_parent(watch.map_err(watch_error)?, name.as_bytes());
     }
+    Ok(())
 }
 
-fn notify_error(error: notify::Error) -> WatchError {
-    match error.kind {
-        ErrorKind::MaxFilesWatch => WatchError::Limit,
-        ErrorKind::PathNotFound => WatchError::Gone,
-        ErrorKind::Io(error) => io_error(error),
-        _ => WatchError::Io(io::Error::other(error)),
-    }
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn in_proc(directory: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", directory.as_raw_fd())
 }
 
-fn open_error(errno: Errno) -> WatchError {
+fn new_error(errno: Errno) -> WatchError {
+    // `max_user_instances`.
+    if errno == Errno::MFILE { WatchError::Limit } else { watch_error(errno) }
+}
+
+fn watch_error(errno: Errno) -> WatchError {
     io_error(errno.into())
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chainsync_core::{NodeId, NodeName, Ring, ShareName};
-use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
+use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 use chainsync_host::KeyAccess;
@@ -28,6 +28,9 @@ use crate::control::SOCKET_PATH_BYTES_MAX;
 const SOCKET_DEFAULT: &str = "/run/chainsync/control.sock";
 /// Below, scheduling alone on a busy machine would read as a dead node.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(20);
+/// Less often than this nobody would rely on it; more often is for tests.
+const SWEEP_MIN: Duration = Duration::from_secs(1);
+const SWEEP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Beyond an hour nobody would call it a heartbeat.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// systemd's way to hand over secrets: a file below `$CREDENTIALS_DIRECTORY`.
@@ -290,6 +293,25 @@ impl Validation<'_, '_> {
         }
     }
 
+    /// A share's own, or the one for all shares. Zero switches it off.
+    fn sweep_interval(&mut self, share: &RawShare) -> Duration {
+        let text = share.sweep_interval.as_ref().or(self.raw.sweep_interval.as_ref());
+        let Some(text) = text else { return SWEEP_INTERVAL_DEFAULT };
+        match duration(text.get_ref()) {
+            Ok(every) if every.is_zero() || (SWEEP_MIN..=SWEEP_MAX).contains(&every) => every,
+            Ok(_) => {
+                let title = format!("`{}` is no sensible interval between sweeps", text.get_ref());
+                let label = "from a second to 30 days, or \"0s\" for never";
+                self.error(text.span(), title, label, "the default is \"1h\"");
+                SWEEP_INTERVAL_DEFAULT
+            }
+            Err(reason) => {
+                self.error(text.span(), reason, "not a duration", "the default is \"1h\"");
+                SWEEP_INTERVAL_DEFAULT
+            }
+        }
+    }
+
     fn size(&mut self, text: &Option<Spanned<String>>) -> Option<u64> {
         let text = text.as_ref()?;
         match size(text.get_ref()) {
@@ -335,6 +357,7 @@ impl Validation<'_, '_> {
             exclude: share.exclude.iter().map(|pattern| pattern.get_ref().clone()).collect(),
             durability: durability.unwrap_or_default(),
             owner: share.owner.or(default.owner).unwrap_or(false),
+            sweep_interval: self.sweep_interval(share),
             limits: Limits { max_file_size },
         })
     }

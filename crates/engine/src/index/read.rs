@@ -1,5 +1,6 @@
 //! Snapshots of the index.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use chainsync_core::wire::Cursor;
@@ -145,6 +146,20 @@ impl Reader {
     pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
         let intents = open(&self.transaction, INTENTS)?;
         get(&intents, path_key(path).as_slice())?.map(|row| decode("intent", &row)).transpose()
+    }
+
+    /// The paths at which one of these inodes is published. Reads the whole index.
+    pub fn with_inodes(&self, inodes: &BTreeSet<u64>) -> Result<Vec<RelPath>, IndexError> {
+        let mut found = Vec::new();
+        for row in self.paths.iter().map_err(storage)? {
+            let (key, value) = row.map_err(storage)?;
+            let record: Record = decode("record", value.value())?;
+            let identity = record.published().and_then(|published| published.identity);
+            if identity.is_some_and(|identity| inodes.contains(&identity.inode)) {
+                found.push(key_path(key.value())?);
+            }
+        }
+        Ok(found)
     }
 
     /// Everything that is still to happen.

@@ -1,126 +1,86 @@
-//! Which directory is watched at which path.
+//! Which directory is watched where.
 //!
-//! Pure bookkeeping. Its point is to tell a watch that is still good from one that has to be made
-//! again: a sweep adds every directory, and almost all of them are watched already.
+//! A descriptor stands for an inode, wherever that is; a path has the descriptor that was added for
+//! it last. Invariant: the two maps are each other's inverse.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use chainsync_core::RelPath;
+use chainsync_env::Added;
 
-use super::names::Names;
-
-/// Which directory it is. An inode's number is taken again soon after a directory is deleted; the
-/// time of birth tells the two apart, unless both were born within one tick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Identity {
-    pub(super) device: (u32, u32),
-    pub(super) inode: u64,
-    /// Zero where the file system does not tell.
-    pub(super) born: (i64, u32),
+/// What a descriptor stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A directory of the tree; `None` is the root.
+    Dir(Option<RelPath>),
+    /// The directory that holds the root, under this name.
+    Parent(Vec<u8>),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    watched: BTreeMap<Option<RelPath>, Watched>,
-    /// The path that was added last for a directory: the kernel has one watch for an inode, and
-    /// notify reports its events at the path added last.
-    reported: BTreeMap<Identity, Option<RelPath>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Watched {
-    identity: Identity,
-    spelling: usize,
-    /// Something happened to this name since: another directory of the same identity may be there.
-    doubtful: bool,
-    /// The directory is deleted, and notify ends the watch by itself.
-    ended: bool,
-}
-
-/// What to do about a path: watch it in the new spelling, then end the old.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) new: usize,
-    pub(super) old: Option<usize>,
-    before: Option<Watched>,
+    descriptors: BTreeMap<Option<RelPath>, i32>,
+    paths: BTreeMap<i32, Option<RelPath>>,
+    parent: Option<(i32, Vec<u8>)>,
 }
 
 impl Table {
-    /// Notes that `path` is about to be watched; `None` if it is watched already.
-    pub(super) fn begin(&mut self, path: Option<&RelPath>, identity: Identity) -> Option<Change> {
-        let path = path.cloned();
-        let before = self.watched.get(&path).copied();
-        let good = |watched: &Watched| watched.identity == identity && !watched.doubtful;
-        if before.as_ref().is_some_and(good) && self.reported.get(&identity) == Some(&path) {
-            return None;
+    pub(super) fn watch_parent(&mut self, descriptor: i32, root_name: &[u8]) {
+        self.parent = Some((descriptor, root_name.to_vec()));
+    }
+
+    pub(super) fn place(&self, descriptor: i32) -> Option<Place> {
+        match &self.parent {
+            Some((parent, name)) if *parent == descriptor => Some(Place::Parent(name.clone())),
+            _ => self.paths.get(&descriptor).cloned().map(Place::Dir),
         }
-        let new = before.map_or(0, |watched| Names::next(watched.spelling));
-        let old = before.filter(|watched| !watched.ended).map(|watched| watched.spelling);
+    }
+
+    /// The directory at `path` has this descriptor. Returns also the descriptor of another directory
+    /// that was there before, and is watched nowhere else: its watch is to be ended.
+    pub(super) fn add(&mut self, path: Option<&RelPath>, descriptor: i32) -> (Added, Option<i32>) {
+        let path = path.cloned();
+        let before = self.descriptors.insert(path.clone(), descriptor);
+        if before == Some(descriptor) {
+            return (Added::Known, None);
+        }
         if let Some(before) = before {
-            self.forget(&path, before.identity);
+            self.paths.remove(&before);
         }
-        self.reported.insert(identity, path.clone());
-        self.watched
-            .insert(path, Watched { identity, spelling: new, doubtful: false, ended: false });
-        Some(Change { new, old, before })
+        // It was watched at another path, and was renamed since.
+        if let Some(other) = self.paths.insert(descriptor, path) {
+            self.descriptors.remove(&other);
+        }
+        (Added::New, before)
     }
 
-    /// Takes back a change that failed. What was watched before is in doubt.
-    pub(super) fn undo(&mut self, path: Option<&RelPath>, change: &Change) {
-        let path = path.cloned();
-        if let Some(failed) = self.watched.remove(&path) {
-            self.forget(&path, failed.identity);
-        }
-        if let Some(before) = change.before {
-            self.watched.insert(path, Watched { doubtful: true, ..before });
-        }
-    }
-
-    /// Something happened to the name `path`.
-    pub(super) fn doubt(&mut self, path: &RelPath) {
-        // No borrowed form of `Option<RelPath>` exists; cloning one is a reference count.
-        if let Some(watched) = self.watched.get_mut(&Some(path.clone())) {
-            watched.doubtful = true;
-        }
-    }
-
-    /// The directory that was watched at `path` in this spelling is deleted.
-    pub(super) fn end(&mut self, path: &RelPath, names: &Names, key: &Path) {
-        if let Some(watched) = self.watched.get_mut(&Some(path.clone()))
-            && names.key(Some(path), watched.spelling) == key
-        {
-            watched.ended = true;
-            watched.doubtful = true;
-        }
-    }
-
-    /// Forgets `path` and everything below it; returns the watches to end there, and how spelled.
-    pub(super) fn remove(&mut self, path: &RelPath) -> Vec<(RelPath, usize)> {
+    /// Forgets `path` and everything below it; returns the descriptors whose watches are to be ended.
+    pub(super) fn remove(&mut self, path: &RelPath) -> Vec<i32> {
         // A path sorts directly before everything below it.
-        let removed: Vec<(RelPath, Watched)> = self
-            .watched
+        let removed: Vec<(Option<RelPath>, i32)> = self
+            .descriptors
             .range(Some(path.clone())..)
-            .filter_map(|(other, watched)| Some((other.clone()?, *watched)))
-            .take_while(|(other, _)| other == path || other.is_below(path))
+            .take_while(|(other, _)| {
+                other.as_ref().is_some_and(|other| other == path || other.is_below(path))
+            })
+            .map(|(other, descriptor)| (other.clone(), *descriptor))
             .collect();
-        for (path, watched) in &removed {
-            let path = Some(path.clone());
-            self.watched.remove(&path);
-            self.forget(&path, watched.identity);
+        for (path, descriptor) in &removed {
+            self.descriptors.remove(path);
+            self.paths.remove(descriptor);
         }
-        let open = removed.into_iter().filter(|(_, watched)| !watched.ended);
-        open.map(|(path, watched)| (path, watched.spelling)).collect()
+        removed.into_iter().map(|(_, descriptor)| descriptor).collect()
+    }
+
+    /// The kernel ended a watch.
+    pub(super) fn ended(&mut self, descriptor: i32) {
+        if let Some(path) = self.paths.remove(&descriptor) {
+            self.descriptors.remove(&path);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.watched.len()
-    }
-
-    fn forget(&mut self, path: &Option<RelPath>, identity: Identity) {
-        if self.reported.get(&identity) == Some(path) {
-            self.reported.remove(&identity);
-        }
+        self.descriptors.len()
     }
 }
 
@@ -132,89 +92,64 @@ mod tests {
         RelPath::new(path).unwrap()
     }
 
-    fn identity(inode: u64) -> Identity {
-        Identity { device: (8, 1), inode, born: (1, 2) }
+    fn dir(at: &str) -> Option<Place> {
+        Some(Place::Dir(Some(path(at))))
     }
 
     #[test]
-    fn only_a_good_watch_is_left_alone() {
+    fn another_directory_takes_the_path() {
         let mut table = Table::default();
         let a = path("a");
-        let change = table.begin(Some(&a), identity(1)).unwrap();
-        assert_eq!((change.old, change.new), (None, 0));
-        assert!(table.begin(Some(&a), identity(1)).is_none());
-        // Another directory.
-        let change = table.begin(Some(&a), identity(2)).unwrap();
-        assert_eq!((change.old, change.new), (Some(0), 1));
-        // The same inode number, but its name was touched.
-        table.doubt(&a);
-        let change = table.begin(Some(&a), identity(2)).unwrap();
-        assert_eq!((change.old, change.new), (Some(1), 0));
-        assert!(table.begin(Some(&a), identity(2)).is_none());
-        assert_eq!(table.len(), 1);
+        assert_eq!(table.add(Some(&a), 1), (Added::New, None));
+        assert_eq!(table.add(Some(&a), 1), (Added::Known, None));
+        assert_eq!(table.add(Some(&a), 2), (Added::New, Some(1)));
+        // The kernel's word about the old one comes late.
+        table.ended(1);
+        assert_eq!((table.place(1), table.place(2)), (None, dir("a")));
+        table.ended(2);
+        assert_eq!((table.add(Some(&a), 3), table.len()), ((Added::New, None), 1));
     }
 
     #[test]
-    fn a_directory_that_moved_away_and_back_is_watched_again() {
+    fn a_renamed_directory_is_where_it_was_added_last() {
         let mut table = Table::default();
         let (a, z) = (path("a"), path("z"));
-        table.begin(Some(&a), identity(1)).unwrap();
-        table.begin(Some(&z), identity(1)).unwrap();
-        // Its events are reported at z now.
-        let change = table.begin(Some(&a), identity(1)).unwrap();
-        assert_eq!(change.old, Some(0));
-        assert!(table.begin(Some(&a), identity(1)).is_none());
-        // Removing z does not touch what is reported at a.
-        assert_eq!(table.remove(&z), [(z, 0)]);
-        assert!(table.begin(Some(&a), identity(1)).is_none());
-    }
-
-    #[test]
-    fn a_failed_change_leaves_the_old_watch_in_doubt() {
-        let mut table = Table::default();
-        let a = path("a");
-        let change = table.begin(Some(&a), identity(1)).unwrap();
-        table.undo(Some(&a), &change);
-        assert_eq!(table.len(), 0);
-        table.begin(Some(&a), identity(1)).unwrap();
-        let change = table.begin(Some(&a), identity(2)).unwrap();
-        table.undo(Some(&a), &change);
-        let change = table.begin(Some(&a), identity(1)).unwrap();
-        assert_eq!((change.old, change.new), (Some(0), 1));
-    }
-
-    #[test]
-    fn a_watch_that_ended_by_itself_is_not_ended_again() {
-        let (mut table, names) = (Table::default(), Names::new(7));
-        let (a, b) = (path("a"), path("a/b"));
-        table.begin(Some(&a), identity(1)).unwrap();
-        table.begin(Some(&b), identity(2)).unwrap();
-        // An event of the parent is about the name, not about the watch.
-        table.end(&b, &names, &names.key(Some(&a), 0).join("b"));
-        assert_eq!(table.remove(&b), [(b.clone(), 0)]);
-        table.end(&a, &names, &names.key(Some(&a), 0));
-        let change = table.begin(Some(&a), identity(1)).unwrap();
-        assert_eq!((change.old, change.new), (None, 1));
-        // A late event of the watch before.
-        table.end(&a, &names, &names.key(Some(&a), 0));
-        assert!(table.begin(Some(&a), identity(1)).is_none());
-        table.end(&a, &names, &names.key(Some(&a), 1));
+        table.add(Some(&a), 1);
+        assert_eq!(table.add(Some(&z), 1), (Added::New, None));
+        assert_eq!((table.place(1), table.len()), (dir("z"), 1));
+        // Removing the old path does not touch it.
         assert_eq!(table.remove(&a), []);
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.place(1), dir("z"));
+        assert_eq!(table.add(Some(&a), 1), (Added::New, None));
+        assert_eq!(table.remove(&z), []);
+        assert_eq!(table.place(1), dir("a"));
+    }
+
+    #[test]
+    fn directories_change_places() {
+        let mut table = Table::default();
+        let (a, b) = (path("a"), path("b"));
+        table.add(Some(&a), 1);
+        table.add(Some(&b), 2);
+        assert_eq!(table.add(Some(&a), 2), (Added::New, Some(1)));
+        // The watch of the first was ended; the kernel gives it a new one.
+        assert_eq!(table.add(Some(&b), 3), (Added::New, None));
+        assert_eq!((table.place(2), table.place(3)), (dir("a"), dir("b")));
     }
 
     #[test]
     fn a_whole_tree_is_removed_and_nothing_else() {
         let mut table = Table::default();
-        table.begin(None, identity(0)).unwrap();
+        table.watch_parent(100, b"root");
+        table.add(None, 0);
         let paths = ["a", "a/b", "a/b/c", "a-b", "ab", "b"].map(path);
-        for (inode, path) in (1..).zip(&paths) {
-            table.begin(Some(path), identity(inode)).unwrap();
+        for (descriptor, path) in (1..).zip(&paths) {
+            table.add(Some(path), descriptor);
         }
-        let removed: Vec<String> =
-            table.remove(&path("a")).iter().map(|(path, _)| path.to_string()).collect();
-        assert_eq!(removed, ["a", "a/b", "a/b/c"]);
+        assert_eq!(table.remove(&path("a")), [1, 2, 3]);
         assert_eq!(table.len(), 4);
         assert_eq!(table.remove(&path("a")), []);
+        assert_eq!(table.place(0), Some(Place::Dir(None)));
+        assert_eq!(table.place(100), Some(Place::Parent(b"root".to_vec())));
     }
 }

@@ -1,152 +1,139 @@
-//! From notify's events to ours: pure functions.
+//! From the kernel's events to ours.
 
-use std::path::Path;
-
+use chainsync_core::RelPath;
 use chainsync_core::hints::Urgency;
 use chainsync_env::WatchEvent;
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
-use notify::{Event, EventKind};
+use rustix::fs::inotify::ReadFlags;
 
-use super::names::{Names, Place};
+use super::table::{Place, Table};
 
-/// What an event of a watched directory means; `None` if nothing.
-pub(super) fn translate(event: &Event, names: &Names) -> Option<WatchEvent> {
-    // Asked of the event as a whole: it has no paths then.
-    if event.need_rescan() {
+/// One event as inotify(7) tells it.
+#[derive(Debug)]
+pub(super) struct Event<'e> {
+    pub(super) descriptor: i32,
+    pub(super) happened: ReadFlags,
+    /// `None` if it is about the watched directory itself.
+    pub(super) name: Option<&'e [u8]>,
+}
+
+/// What an event means; `None` if nothing. Notes in the table what has ended.
+pub(super) fn translate(event: &Event<'_>, table: &mut Table) -> Option<WatchEvent> {
+    if event.happened.contains(ReadFlags::QUEUE_OVERFLOW) {
         return Some(WatchEvent::Overflow);
     }
-    let urgency = urgency(&event.kind)?;
-    match names.place(event.paths.first()?)? {
-        Place::Below(path) => Some(WatchEvent::Hint(path, urgency)),
-        Place::Root if ends_a_directory(&event.kind) => Some(WatchEvent::RootGone),
-        // Its metadata is nobody's business.
-        Place::Root => None,
+    // None: of a watch that we ended.
+    let place = table.place(event.descriptor)?;
+    if event.happened.contains(ReadFlags::IGNORED) {
+        table.ended(event.descriptor);
+    }
+    match (place, event.name) {
+        (Place::Parent(root), Some(name)) => {
+            let left = event.happened.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
+            (left && name == root).then_some(WatchEvent::RootGone)
+        }
+        (Place::Parent(_) | Place::Dir(None), None) => {
+            event.happened.intersects(ENDS).then_some(WatchEvent::RootGone)
+        }
+        // Its parent is watched as well, and tells.
+        (Place::Dir(Some(_)), None) => None,
+        (Place::Dir(dir), Some(name)) => {
+            let urgency = urgency(event.happened);
+            match RelPath::child(dir.as_ref(), name) {
+                Ok(path) => Some(WatchEvent::Hint(path, urgency)),
+                // Too long for a path of ours: then it is about the directory that holds it.
+                Err(_) => Some(WatchEvent::Hint(dir?, Urgency::Finished)),
+            }
+        }
     }
 }
 
-/// What an event of the root's parent means.
-pub(super) fn translate_parent(event: &Event, parent: &Path, root: &Path) -> Option<WatchEvent> {
-    if event.need_rescan() {
-        return Some(WatchEvent::Overflow);
-    }
-    let path = event.paths.first()?;
-    let gone = ends_a_directory(&event.kind) && (path == root || path == parent);
-    gone.then_some(WatchEvent::RootGone)
-}
-
-/// Whether another directory may be at the event's path now.
-pub(super) fn moves_a_name(event: &Event) -> bool {
-    matches!(
-        event.kind,
-        EventKind::Create(CreateKind::Folder)
-            | EventKind::Remove(_)
-            | EventKind::Modify(ModifyKind::Name(_))
-    )
-}
+/// The directory is deleted, renamed or unmounted.
+const ENDS: ReadFlags = ReadFlags::DELETE_SELF
+    .union(ReadFlags::MOVE_SELF)
+    .union(ReadFlags::UNMOUNT)
+    .union(ReadFlags::IGNORED);
 
 /// How far the change is that an event tells of.
-fn urgency(kind: &EventKind) -> Option<Urgency> {
-    match kind {
-        // An empty directory is complete.
-        EventKind::Create(CreateKind::Folder) => Some(Urgency::Finished),
-        // notify calls everything else a file. A file will be closed by its writer; of a symlink, a
-        // hard link or a FIFO, which are complete too, this is all that is ever heard: a started
-        // hint has to be looked at by and by even if no other follows.
-        EventKind::Create(_) => Some(Urgency::Started),
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Urgency::Finished),
-        EventKind::Access(_) => None,
-        EventKind::Remove(_) => Some(Urgency::Finished),
-        // A repetition of the `From` and the `To` before it.
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => None,
-        EventKind::Modify(ModifyKind::Name(_)) => Some(Urgency::Finished),
-        EventKind::Modify(ModifyKind::Metadata(_)) => Some(Urgency::Finished),
-        // Not asked for. Something happened there, and nothing says that it is over.
-        EventKind::Modify(_) | EventKind::Any | EventKind::Other => Some(Urgency::Started),
+fn urgency(happened: ReadFlags) -> Urgency {
+    // A file will be closed by its writer; of a symlink, a hard link or a FIFO, which are complete
+    // too, this is all that is ever heard: a started hint has to be looked at by and by even if no
+    // other follows. An empty directory is complete.
+    if happened.contains(ReadFlags::CREATE) && !happened.contains(ReadFlags::ISDIR) {
+        Urgency::Started
+    } else {
+        Urgency::Finished
     }
-}
-
-/// Whether the directory at the event's path is deleted, unmounted or renamed.
-fn ends_a_directory(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use chainsync_core::RelPath;
-    use notify::event::{DataChange, Flag, MetadataKind, RemoveKind};
+    use Urgency::{Finished, Started};
 
     use super::*;
 
-    fn names() -> Names {
-        Names::new(7)
+    fn table() -> Table {
+        let mut table = Table::default();
+        table.watch_parent(1, b"www");
+        table.add(None, 2);
+        table.add(Some(&RelPath::new("a").unwrap()), 3);
+        table
     }
 
-    fn event(kind: EventKind, path: PathBuf) -> Event {
-        Event::new(kind).add_path(path)
+    fn of(descriptor: i32, happened: ReadFlags, name: Option<&[u8]>) -> Option<WatchEvent> {
+        translate(&Event { descriptor, happened, name }, &mut table())
     }
 
     #[test]
     fn each_kind_has_its_urgency() {
-        use Urgency::{Finished, Started};
-        let name = |mode| EventKind::Modify(ModifyKind::Name(mode));
-        for (kind, expected) in [
-            (EventKind::Create(CreateKind::File), Some(Started)),
-            (EventKind::Create(CreateKind::Any), Some(Started)),
-            (EventKind::Create(CreateKind::Folder), Some(Finished)),
-            (EventKind::Access(AccessKind::Close(AccessMode::Write)), Some(Finished)),
-            (EventKind::Access(AccessKind::Close(AccessMode::Read)), None),
-            (EventKind::Access(AccessKind::Open(AccessMode::Any)), None),
-            (EventKind::Remove(RemoveKind::File), Some(Finished)),
-            (EventKind::Remove(RemoveKind::Folder), Some(Finished)),
-            (EventKind::Remove(RemoveKind::Other), Some(Finished)),
-            (name(RenameMode::From), Some(Finished)),
-            (name(RenameMode::To), Some(Finished)),
-            (name(RenameMode::Both), None),
-            (EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), Some(Finished)),
-            (EventKind::Modify(ModifyKind::Data(DataChange::Any)), Some(Started)),
-            (EventKind::Any, Some(Started)),
+        for (happened, urgency) in [
+            (ReadFlags::CREATE, Started),
+            (ReadFlags::CREATE | ReadFlags::ISDIR, Finished),
+            (ReadFlags::CLOSE_WRITE, Finished),
+            (ReadFlags::ATTRIB, Finished),
+            (ReadFlags::DELETE, Finished),
+            (ReadFlags::MOVED_FROM, Finished),
+            (ReadFlags::MOVED_TO | ReadFlags::ISDIR, Finished),
         ] {
-            let path = RelPath::new("a/b").unwrap();
-            let event = event(kind, names().key(Some(&path), 1));
-            let expected = expected.map(|urgency| WatchEvent::Hint(path, urgency));
-            assert_eq!(translate(&event, &names()), expected, "{kind:?}");
+            let hint = WatchEvent::Hint(RelPath::new("a/b").unwrap(), urgency);
+            assert_eq!(of(3, happened, Some(b"b")), Some(hint), "{happened:?}");
         }
-    }
-
-    #[test]
-    fn an_overflow_has_no_path() {
-        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        assert_eq!(translate(&overflow, &names()), Some(WatchEvent::Overflow));
-        assert_eq!(translate(&Event::new(EventKind::Other), &names()), None);
-        let parent = translate_parent(&overflow, Path::new("/srv"), Path::new("/srv/www"));
-        assert_eq!(parent, Some(WatchEvent::Overflow));
     }
 
     #[test]
     fn the_root_is_gone_when_it_is_deleted_renamed_or_unmounted() {
-        let from = EventKind::Modify(ModifyKind::Name(RenameMode::From));
-        let to = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        let (folder, unmounted) = (RemoveKind::Folder, RemoveKind::Other);
-        let metadata = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
-        for (kind, gone) in [
-            (EventKind::Remove(folder), true),
-            (EventKind::Remove(unmounted), true),
-            (from, true),
-            (to, false),
-            (metadata, false),
+        for (happened, gone) in [
+            (ReadFlags::DELETE_SELF, true),
+            (ReadFlags::MOVE_SELF, true),
+            (ReadFlags::UNMOUNT, true),
+            (ReadFlags::IGNORED, true),
+            (ReadFlags::ATTRIB | ReadFlags::ISDIR, false),
         ] {
             let gone = gone.then_some(WatchEvent::RootGone);
-            let own = event(kind, names().key(None, 0));
-            assert_eq!(translate(&own, &names()), gone, "{kind:?}");
-            let (parent, root) = (Path::new("/srv"), Path::new("/srv/www"));
-            for path in [root, parent] {
-                let event = event(kind, path.to_owned());
-                assert_eq!(translate_parent(&event, parent, root), gone, "{kind:?} {path:?}");
-            }
-            let other = event(kind, PathBuf::from("/srv/www2"));
-            assert_eq!(translate_parent(&other, parent, root), None);
+            assert_eq!(of(1, happened, None), gone, "{happened:?}");
+            assert_eq!(of(2, happened, None), gone, "{happened:?}");
+            assert_eq!(of(3, happened, None), None, "{happened:?}");
         }
+        assert_eq!(of(1, ReadFlags::DELETE, Some(b"www")), Some(WatchEvent::RootGone));
+        assert_eq!(of(1, ReadFlags::MOVED_FROM, Some(b"www")), Some(WatchEvent::RootGone));
+        assert_eq!(of(1, ReadFlags::DELETE, Some(b"www2")), None);
+    }
+
+    #[test]
+    fn an_overflow_has_no_watch_and_an_ended_one_no_events() {
+        assert_eq!(of(-1, ReadFlags::QUEUE_OVERFLOW, None), Some(WatchEvent::Overflow));
+        assert_eq!(of(4, ReadFlags::DELETE, Some(b"x")), None);
+        let mut table = table();
+        let ended = Event { descriptor: 3, happened: ReadFlags::IGNORED, name: None };
+        assert_eq!((translate(&ended, &mut table), table.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_name_too_long_means_its_directory() {
+        let deep = "d".repeat(200) + &format!("/{}", "d".repeat(200)).repeat(19);
+        let deep = RelPath::new(deep).unwrap();
+        let mut table = table();
+        table.add(Some(&deep), 5);
+        let long = Event { descriptor: 5, happened: ReadFlags::DELETE, name: Some(&[b'f'; 100]) };
+        assert_eq!(translate(&long, &mut table), Some(WatchEvent::Hint(deep, Finished)));
     }
 }
