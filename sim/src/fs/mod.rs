@@ -9,6 +9,7 @@ mod calls;
 mod disk;
 mod durability;
 mod errno;
+mod fall;
 mod inode;
 mod storage;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod writer;
 
 pub use disk::{Actor, Defect, Disk, DiskOptions, SharedDisk};
 pub use durability::Loss;
+pub use fall::Fall;
 pub(crate) use inode::{Body, Content, Slot};
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};

@@ -84,6 +84,37 @@ pub(crate) fn upload(disk: &mut Disk, due_ns: u64, name: &str, size: u64, style:
     disk.jobs.add(due_ns, Job::Upload(upload));
 }
 
+/// One file, as long as `over` in the writing.
+pub(crate) fn write(disk: &mut Disk, due_ns: u64, name: &str, size: u64, over: Duration) {
+    if over.is_zero() {
+        return upload(disk, due_ns, name, size, None);
+    }
+    let Ok(path) = RelPath::new(name) else { return };
+    let label = format!("{} {name}", disk.node);
+    let content = content(&label, size, &mut disk.jobs.rng);
+    let style = if disk.jobs.rng.one_in(2) { Style::InPlace } else { Style::Rename };
+    let upload = Upload::new(disk, path, content, style).slowly(over);
+    disk.jobs.add(due_ns, Job::Upload(upload));
+}
+
+pub(crate) fn make_dir(disk: &mut Disk, due_ns: u64, name: &str) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::MakeDir(path));
+    }
+}
+
+pub(crate) fn symlink(disk: &mut Disk, due_ns: u64, name: &str, target: &[u8]) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::Symlink(path, target.to_vec()));
+    }
+}
+
+pub(crate) fn chmod(disk: &mut Disk, due_ns: u64, name: &str, mode: u32) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::Chmod(path, mode));
+    }
+}
+
 pub(crate) fn delete(disk: &mut Disk, due_ns: u64, name: &str) {
     if let Ok(path) = RelPath::new(name) {
         disk.jobs.add(due_ns, Job::Delete(path));
