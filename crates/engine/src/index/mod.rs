@@ -16,6 +16,7 @@
 
 mod read;
 mod schema;
+mod unfinished;
 mod write;
 
 use std::collections::BTreeMap;
@@ -143,6 +144,8 @@ impl Index {
         durable: bool,
         path: &Path,
     ) -> Result<Self, IndexError> {
+        unfinished::reset_unfinished(&*storage)
+            .map_err(|error| IndexError::Storage(redb::Error::Io(error)))?;
         let database = redb::Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(Boxed { storage, durable })
