@@ -17,8 +17,8 @@ use crate::fs::{Fall, Leaf, Loss, Tree};
 use crate::run::{Options, Outcome, run_with};
 use crate::scenario::Scenario;
 
-/// Long enough for the others to notice that a connection ended, not long enough to wait for.
-const BACK_AFTER: Duration = Duration::from_secs(1);
+/// Long enough for the others to notice that a connection ended; then the run is spent waiting.
+const BACK_AFTER: Duration = Duration::from_millis(300);
 
 /// A way to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]

@@ -22,8 +22,8 @@ const CONVERGED_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(3);
 /// The same where thousands of runs make up for it.
-const SETTLE_BRIEF: Duration = Duration::from_millis(300);
-const QUIET_BRIEF: Duration = Duration::from_millis(700);
+const SETTLE_BRIEF: Duration = Duration::from_millis(150);
+const QUIET_BRIEF: Duration = Duration::from_millis(250);
 /// How often convergence is looked at: comparing trees costs.
 const LOOK_EVERY: u32 = 20;
 
@@ -91,7 +91,7 @@ pub fn run_with(
                 world.arm(*node, *number, *fall);
             }
             let failure = phases(scenario, &mut world, options, &mut report).err();
-            deaths = world.deaths.len() as u64;
+            deaths = world.deaths;
             operations = world.operations();
             tree = lock(&world.machines[0].disk).tree(SHARE.as_bytes()).unwrap_or_default();
             virtual_ms = world.elapsed().as_millis() as u64;
@@ -297,7 +297,7 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
         check::conflicts(machines, now_ns, expected)?;
     }
     if let Some(within) = scenario.expect.bypass_within {
-        check::bypassed(shared, machines, &world.deaths, within.0)?;
+        check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
     shared.event("-", "audit", format_args!("{files} paths"));

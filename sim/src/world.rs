@@ -11,7 +11,7 @@ use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Death, SHARE, STATE};
+use crate::check::{Disturbance, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
@@ -54,7 +54,8 @@ pub struct World {
     back: BTreeMap<usize, Duration>,
     capacity_bytes: u64,
     storms: usize,
-    pub deaths: Vec<Death>,
+    pub deaths: u64,
+    pub disturbances: Vec<Disturbance>,
     /// Whether anything but uploads has happened.
     pub healthy: bool,
 }
@@ -116,7 +117,8 @@ impl World {
             back: BTreeMap::new(),
             capacity_bytes,
             storms: 0,
-            deaths: Vec::new(),
+            deaths: 0,
+            disturbances: Vec::new(),
             healthy: true,
         })
     }
@@ -193,6 +195,7 @@ impl World {
                     files: storm.files,
                     size: storm.size.0,
                     directories: storm.directories,
+                    depth: storm.depth,
                     over: storm.over.0,
                 };
                 for node in self.group(&storm.nodes) {
@@ -206,6 +209,9 @@ impl World {
                     files: churn.files,
                     size: churn.size.0,
                     operations: churn.operations,
+                    deletes: churn.deletes,
+                    renames: churn.renames,
+                    directory_renames: churn.directory_renames,
                     over: churn.over.0,
                 };
                 for node in self.group(&churn.nodes) {
@@ -263,6 +269,7 @@ impl World {
                     }
                 }
                 self.apply_cuts();
+                self.disturbed("the network was cut".to_owned());
             }
             Event::Hold(hold) => {
                 let (left, right) = (self.group(&hold.between.0), self.group(&hold.between.1));
@@ -387,24 +394,19 @@ impl World {
     /// SIGSTOP: for its peers no better than a death.
     fn stop(&mut self, node: usize) {
         self.machines[node].freeze();
-        let at_ns = self.now_ns();
-        self.deaths.push(Death { node, at_ns, back_ns: None });
+        self.disturbed(format!("{} hung", self.name(node)));
     }
 
     fn go_on(&mut self, node: usize) {
         self.machines[node].thaw();
-        let now_ns = self.now_ns();
-        for death in self.deaths.iter_mut().filter(|death| death.node == node) {
-            death.back_ns.get_or_insert(now_ns);
-        }
     }
 
     fn crash(&mut self, node: usize) {
         self.restarting.remove(&node);
         self.machines[node].crash();
         self.sim.crash(self.machines[node].name.as_str());
-        let at_ns = self.now_ns();
-        self.deaths.push(Death { node, at_ns, back_ns: None });
+        self.deaths += 1;
+        self.disturbed(format!("{} died", self.name(node)));
     }
 
     /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
@@ -414,18 +416,14 @@ impl World {
         self.apply_cuts();
         self.machines[node].power_loss(loss);
         self.sim.crash(self.machines[node].name.as_str());
-        let at_ns = self.now_ns();
-        self.deaths.push(Death { node, at_ns, back_ns: None });
+        self.deaths += 1;
+        self.disturbed(format!("{} died", self.name(node)));
     }
 
     fn start(&mut self, node: usize) {
         self.off.remove(&node);
         self.back.remove(&node);
         self.apply_cuts();
-        let now_ns = self.now_ns();
-        for death in self.deaths.iter_mut().filter(|death| death.node == node) {
-            death.back_ns.get_or_insert(now_ns);
-        }
         self.machines[node].want();
         self.sim.bounce(self.machines[node].name.as_str());
     }
@@ -443,6 +441,26 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Notes who still reaches whom.
+    fn disturbed(&mut self, what: String) {
+        let lives =
+            |node: &usize| self.machines[*node].is_wanted() && !self.machines[*node].is_frozen();
+        let mut left: BTreeSet<usize> = (0..self.machines.len()).filter(lives).collect();
+        let mut parts = Vec::new();
+        while let Some(first) = left.first().copied() {
+            let cut =
+                |one, other| self.cut.contains(&(one, other)) || self.cut.contains(&(other, one));
+            let part: BTreeSet<usize> =
+                left.iter().copied().filter(|node| !cut(first, *node)).collect();
+            left.retain(|node| !part.contains(node));
+            let whole = part.iter().all(|one| part.iter().all(|other| !cut(*one, *other)));
+            if whole && part.len() > 1 {
+                parts.push(part);
+            }
+        }
+        self.disturbances.push(Disturbance { at_ns: self.now_ns(), what, parts });
     }
 
     fn heal_network(&mut self) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::machine::Machine;
 
-pub use bypass::Death;
+pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
 pub(crate) use echo::echo;

@@ -22,6 +22,9 @@ pub struct StormEvent {
     pub size: Size,
     #[serde(default = "one")]
     pub directories: u64,
+    /// How deep below each other the directories of a file are.
+    #[serde(default = "one")]
+    pub depth: u64,
     pub over: Span,
 }
 
@@ -34,6 +37,15 @@ pub struct ChurnEvent {
     pub size: Size,
     /// On each node.
     pub operations: u64,
+    /// Of a hundred operations so many delete a file.
+    #[serde(default = "ten")]
+    pub deletes: u64,
+    /// And so many rename a file.
+    #[serde(default = "ten")]
+    pub renames: u64,
+    /// And so many rename a directory.
+    #[serde(default)]
+    pub directory_renames: u64,
     pub over: Span,
 }
 
@@ -390,4 +402,8 @@ impl Event {
 
 fn one() -> u64 {
     1
+}
+
+fn ten() -> u64 {
+    10
 }
