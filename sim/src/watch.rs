@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chainsync_core::RelPath;
 use chainsync_core::hints::Urgency;
-use chainsync_env::{Watch, WatchError, WatchEvent, WatchSink};
+use chainsync_env::{Added, Watch, WatchError, WatchEvent, WatchSink};
 
 use crate::fs::{Disk, SharedDisk, Slot};
 use crate::rng::Stream;
@@ -222,8 +222,11 @@ impl Instance {
     }
 
     /// Watches the inode under `path`, wherever it was watched before.
-    fn add(&mut self, slot: Slot, path: Option<RelPath>, new_descriptor: u64) {
+    fn add(&mut self, slot: Slot, path: Option<RelPath>, new_descriptor: u64) -> Added {
         let descriptor = *self.by_slot.entry(slot).or_insert(new_descriptor);
+        if self.by_path.get(&path) == Some(&descriptor) {
+            return Added::Known;
+        }
         if let Some(other) = self.by_path.get(&path).copied()
             && other != descriptor
         {
@@ -236,6 +239,7 @@ impl Instance {
             self.by_path.remove(&before);
         }
         self.by_path.insert(path, descriptor);
+        Added::New
     }
 
     fn remove(&mut self, path: &RelPath) {
@@ -293,7 +297,7 @@ impl SimWatch {
 }
 
 impl Watch for SimWatch {
-    fn add(&self, path: Option<&RelPath>) -> Result<(), WatchError> {
+    fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError> {
         let mut disk = lock(&self.disk);
         disk.enter(self.process).map_err(WatchError::Io)?;
         let slot = self.resolve(&disk, path).map_err(|error| match error.raw_os_error() {
@@ -310,8 +314,7 @@ impl Watch for SimWatch {
         if full && !instance.by_slot.contains_key(&slot) {
             return Err(WatchError::Limit);
         }
-        instance.add(slot, path.cloned(), new_descriptor);
-        Ok(())
+        Ok(instance.add(slot, path.cloned(), new_descriptor))
     }
 
     fn remove(&self, path: &RelPath) {

@@ -14,7 +14,7 @@ use chainsync_core::hints::Urgency;
 use chainsync_core::{
     ContentHash, Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat,
 };
-use chainsync_env::{Env, Point, Vfs, Watch};
+use chainsync_env::{Added, Env, Point, Vfs, Watch};
 
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_own, read_file};
@@ -351,8 +351,9 @@ impl<E: Env> Job<'_, E> {
     /// Watches a directory that is not watched yet, *then* lists it: what was made before the watch
     /// is found by the listing, what is made after it raises a hint.
     fn ensure_watched(&mut self, path: &RelPath, stat: &Stat) -> Result<(), ShareError> {
-        let watched = lock(&self.share.watched).get(&Some(path.clone())).copied();
-        if watched == Some(stat.inode) || !self.share.watch_dir(Some(path), stat.inode) {
+        // The watcher is asked each time: a directory that was made again at once may have the
+        // inode number of the one that was watched.
+        if self.share.watch_dir(Some(path), stat.inode) != Some(Added::New) {
             return Ok(());
         }
         self.dirs.forget(path);
@@ -412,19 +413,19 @@ impl<E: Env> Job<'_, E> {
 }
 
 impl<E: Env> Share<E> {
-    /// Adds a watch; says whether the directory is watched now.
-    pub fn watch_dir(&self, path: Option<&RelPath>, inode: u64) -> bool {
+    /// Adds a watch; `None` if the directory is not watched.
+    pub fn watch_dir(&self, path: Option<&RelPath>, inode: u64) -> Option<Added> {
         match self.watch.add(path) {
-            Ok(()) => {
+            Ok(added) => {
                 lock(&self.watched).insert(path.cloned(), inode);
-                true
+                Some(added)
             }
             Err(error) => {
                 // Gone: its own hint comes. Anything else has to be seen and tried again.
                 if !matches!(error, chainsync_env::WatchError::Gone) {
                     self.board.watch_trouble(path, &error, self.now_ms());
                 }
-                false
+                None
             }
         }
     }

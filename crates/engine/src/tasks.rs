@@ -303,7 +303,7 @@ impl<E: Env> Share<E> {
         let cookies = own_path(COOKIES);
         let opened = self.vfs.open_dir(Some(&cookies)).and_then(|dir| self.vfs.stat_dir(&dir));
         let stat = opened.map_err(ShareError::disk("opening .chainsync/cookies"))?;
-        if self.watch_dir(Some(&cookies), stat.inode) {
+        if self.watch_dir(Some(&cookies), stat.inode).is_some() {
             Ok(())
         } else {
             let error = std::io::Error::other("no watch is to be had");

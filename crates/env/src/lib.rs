@@ -18,7 +18,7 @@ use std::path::Path;
 pub use net::{Listener, Net, Peer};
 pub use redb::StorageBackend;
 pub use vfs::{DirEntry, RenameMode, Space, Vfs};
-pub use watch::{Watch, WatchError, WatchEvent, WatchSink};
+pub use watch::{Added, Watch, WatchError, WatchEvent, WatchSink};
 
 /// One node's world.
 pub trait Env: Clone + Send + Sync + 'static {

@@ -24,6 +24,15 @@ pub enum WatchEvent {
 /// Takes events, on the watcher's own thread: must return at once.
 pub type WatchSink = Arc<dyn Fn(WatchEvent) + Send + Sync>;
 
+/// What adding a watch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// From now on: what was there before is to be listed.
+    New,
+    /// This very directory is watched at this path already.
+    Known,
+}
+
 /// Why a directory is not watched.
 #[derive(Debug, Error)]
 pub enum WatchError {
@@ -41,9 +50,9 @@ pub enum WatchError {
 /// new directory before its watch exists.
 pub trait Watch: Send + Sync + 'static {
     /// Watches the directory that is at `path` now; `None` is the root. When this returns, every
-    /// later change in it will be reported: the caller lists the directory *afterwards*. Replaces an
-    /// earlier watch at this path, which may have been of another directory.
-    fn add(&self, path: Option<&RelPath>) -> Result<(), WatchError>;
+    /// later change in it will be reported: if the watch is new, the caller lists the directory
+    /// *afterwards*. Replaces an earlier watch at this path, which may have been of another directory.
+    fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError>;
 
     /// Ends the watches of `path` and of everything below it. A directory that was renamed and is
     /// watched at its new path by now stays watched there.

@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chainsync_core::RelPath;
-use chainsync_env::{Watch, WatchError, WatchEvent, WatchSink};
+use chainsync_env::{Added, Watch, WatchError, WatchEvent, WatchSink};
 use notify::event::EventKindMask;
 use notify::{Config, ErrorKind, INotifyWatcher, RecursiveMode, WatchPathConfig, Watcher};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
@@ -112,13 +112,13 @@ impl HostWatch {
 }
 
 impl Watch for HostWatch {
-    fn add(&self, path: Option<&RelPath>) -> Result<(), WatchError> {
+    fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError> {
         let mut watcher = lock(&self.watcher);
         let identity = self.identity(path)?;
         // Before the watch itself: what is heard of this path from now on may be about a newer
         // directory, and then the next call must look again.
         let Some(change) = self.table().begin(path, identity) else {
-            return Ok(());
+            return Ok(Added::Known);
         };
         // The root's name is a link of /proc; anything else must be the directory itself.
         let config = WatchPathConfig::new(RecursiveMode::NonRecursive)
@@ -131,7 +131,7 @@ impl Watch for HostWatch {
             // Fails if notify knows already that the directory is gone.
             let _ = watcher.unwatch(&self.names.key(path, old));
         }
-        Ok(())
+        Ok(Added::New)
     }
 
     fn remove(&self, path: &RelPath) {

@@ -406,7 +406,7 @@ fn look(world: &World, at: &RelPath, urgency: Urgency, found: &mut BTreeSet<Stri
 
 fn watch_and_list(world: &World, at: &RelPath, place: &Path, found: &mut BTreeSet<String>) {
     match world.watch.add(Some(at)) {
-        Ok(()) => {}
+        Ok(_) => {}
         // Renamed meanwhile; its new name has a hint of its own.
         Err(WatchError::Gone) => return,
         Err(error) => panic!("{error}"),
