@@ -11,8 +11,8 @@
 //! upstream                                   downstream
 //!    Hello ──────────────────────────────────────▶
 //!    ◀──────────────────────────── Welcome | Goodbye
-//!    Batch, Rows, Chunk, Unavailable, Ping ──────▶
-//!    ◀──────────────────── Ack, Rows, Want, Ping
+//!    Batch, Rows, Recipe, Chunk, Unavailable, Ping ──────▶
+//!    ◀──────────── Ack, Rows, WantRecipe, Want, Ping
 //! ```
 //!
 //! Kinds and fields never change their meaning; what changes takes a new protocol number, and the two
@@ -33,6 +33,7 @@ use crate::hash::ContentHash;
 use crate::knowledge::{Knowledge, VECTOR_REPLICAS_MAX, VersionVector};
 use crate::name::{NodeName, ShareName};
 use crate::path::RelPath;
+use crate::recipe::{RECIPE_PART_CHUNKS_MAX, RecipeChunk};
 use crate::ring::RING_NODES_MAX;
 use crate::version::{Stamp, WALL_MS_MAX};
 
@@ -72,6 +73,8 @@ pub enum Frame {
     Chunk(Chunk),
     Unavailable(ContentHash),
     Goodbye(String),
+    WantRecipe(WantRecipe),
+    Recipe(RecipePart),
 }
 
 /// The upstream's first frame.
@@ -180,6 +183,24 @@ pub struct Want {
     pub length: u64,
 }
 
+/// Asks what a content is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantRecipe {
+    pub hash: ContentHash,
+    /// A path where the asker has seen it announced.
+    pub path: RelPath,
+}
+
+/// Some of the chunks of a content, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipePart {
+    pub hash: ContentHash,
+    #[serde(deserialize_with = "bounded::vec::<_, _, RECIPE_PART_CHUNKS_MAX>")]
+    pub chunks: Vec<RecipeChunk>,
+    /// These are the last ones.
+    pub ends: bool,
+}
+
 /// A piece of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -227,6 +248,8 @@ const WANT: u8 = 7;
 const CHUNK: u8 = 8;
 const UNAVAILABLE: u8 = 9;
 const GOODBYE: u8 = 10;
+const WANT_RECIPE: u8 = 11;
+const RECIPE: u8 = 12;
 
 #[derive(Serialize, Deserialize)]
 struct BatchHeader {
@@ -285,6 +308,12 @@ impl Frame {
                 out.put_u8(CHUNK);
                 put_sized(out, &ChunkHeader { hash: chunk.hash, offset: chunk.offset });
                 out.extend_from_slice(&chunk.data);
+            }
+            Frame::WantRecipe(want) => put(out, WANT_RECIPE, want),
+            Frame::Recipe(part) => {
+                let count = part.chunks.len();
+                assert!(count <= RECIPE_PART_CHUNKS_MAX, "a part of our own within its bound");
+                put(out, RECIPE, part);
             }
             Frame::Unavailable(hash) => put(out, UNAVAILABLE, hash),
             Frame::Goodbye(reason) => {
@@ -346,6 +375,8 @@ impl Frame {
                 check("Chunk", "bytes", body.len(), CHUNK_BYTES_MAX)?;
                 Frame::Chunk(Chunk { hash: header.hash, offset: header.offset, data: body })
             }
+            WANT_RECIPE => Frame::WantRecipe(whole("WantRecipe", &body)?),
+            RECIPE => Frame::Recipe(whole("Recipe", &body)?),
             UNAVAILABLE => Frame::Unavailable(whole("Unavailable", &body)?),
             GOODBYE => {
                 let reason: String = whole("Goodbye", &body)?;

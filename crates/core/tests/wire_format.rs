@@ -10,10 +10,11 @@ use bytes::{Bytes, BytesMut};
 use chainsync_core::entry::{Entry, Kind, Owner};
 use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::knowledge::Recorded;
+use chainsync_core::recipe::RecipeChunk;
 use chainsync_core::version::{Dot, ReplicaId, Stamp, Version};
 use chainsync_core::wire::{
     Ack, Batch, BatchEntry, Chunk, ContentRef, Cursor, Frame, Hello, Pack, PackCodec, PassEnd,
-    Want, Welcome,
+    RecipePart, Want, WantRecipe, Welcome,
 };
 use chainsync_core::{ContentHash, NodeName, RelPath, ShareName, VersionVector};
 
@@ -43,6 +44,7 @@ fn examples() -> Vec<(&'static str, Frame)> {
     let cursor = Cursor { sequence: 300, tag: u64::MAX };
     let collected: VersionVector = [(ONE, 7)].into_iter().collect();
     let data = Bytes::from_static(b"content");
+    let chunks = vec![RecipeChunk { bytes: 7, hash }];
     vec![
         (
             "hello",
@@ -97,6 +99,8 @@ fn examples() -> Vec<(&'static str, Frame)> {
         ("chunk", Frame::Chunk(Chunk { hash, offset: 1 << 20, data })),
         ("unavailable", Frame::Unavailable(hash)),
         ("goodbye", Frame::Goodbye("another share".to_owned())),
+        ("want-recipe", Frame::WantRecipe(WantRecipe { hash, path: path("a/b") })),
+        ("recipe", Frame::Recipe(RecipePart { hash, chunks, ends: true })),
     ]
 }
 

@@ -250,13 +250,3 @@ impl<E: Env> Share<E> {
         self.publish(paths)
     }
 }
-
-/// Keeps what a pull brought, so that its intent finds it.
-pub fn accept_content<E: Env>(share: &Share<E>, hash: ContentHash, content: Bytes) -> bool {
-    let good = ContentHash::of(&content) == hash;
-    if good {
-        share.keep_content(hash, content);
-        share.publish_later(share.index.pending_paths());
-    }
-    good
-}

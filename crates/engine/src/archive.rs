@@ -4,10 +4,14 @@
 use std::io;
 
 use bytes::Bytes;
-use chainsync_core::ContentHash;
+use chainsync_core::batch::INLINE_BYTES_MAX;
+use chainsync_core::{ContentHash, ContentHasher};
 use chainsync_env::{RenameMode, Vfs};
 
 use crate::disk::{is_absent, read_all};
+
+/// Read and written at a time.
+const COPY_BYTES: usize = 256 << 10;
 
 /// The contents that lost, by hash.
 #[derive(Clone)]
@@ -22,6 +26,40 @@ impl<V: Vfs> Archive<V> {
 
     /// Keeps a content. Durable when this returns.
     pub fn put(&self, hash: &ContentHash, content: &[u8]) -> io::Result<()> {
+        self.put_from(hash, |file| self.vfs.write_at(file, content, 0))
+    }
+
+    /// Keeps the content of a file that may change meanwhile; says whether it has the hash. Durable
+    /// when this returns.
+    pub fn put_file(&self, hash: &ContentHash, from: &V, file: &V::File) -> io::Result<bool> {
+        let mut hasher = ContentHasher::default();
+        let mut buffer = vec![0; COPY_BYTES];
+        let copied = self.put_from(hash, |copy| {
+            let mut offset = 0;
+            loop {
+                match from.read_at(file, &mut buffer, offset)? {
+                    0 => break,
+                    read => {
+                        hasher.update(&buffer[..read]);
+                        self.vfs.write_at(copy, &buffer[..read], offset)?;
+                        offset += read as u64;
+                    }
+                }
+            }
+            if hasher.finish() == *hash { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        });
+        match copied {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put_from(
+        &self,
+        hash: &ContentHash,
+        fill: impl FnOnce(&V::File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let dir = self.vfs.open_dir(None)?;
         let name = hash.to_string();
         match self.vfs.stat(&dir, name.as_bytes()) {
@@ -36,21 +74,32 @@ impl<V: Vfs> Archive<V> {
             _ => {}
         }
         let file = self.vfs.create_file(&dir, incoming.as_bytes())?;
-        self.vfs.write_at(&file, content, 0)?;
+        fill(&file)?;
         self.vfs.sync_data(&file)?;
         let replace = RenameMode::Replace;
         self.vfs.rename(&dir, incoming.as_bytes(), &dir, name.as_bytes(), replace)?;
         self.vfs.sync_dir(&dir)
     }
 
-    pub fn get(&self, hash: &ContentHash) -> io::Result<Option<Bytes>> {
+    /// A content and its size, not held against its hash.
+    pub fn open(&self, hash: &ContentHash) -> io::Result<Option<(V::File, u64)>> {
         let dir = self.vfs.open_dir(None)?;
-        let file = match self.vfs.open_file(&dir, hash.to_string().as_bytes()) {
-            Ok(file) => file,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let size = self.vfs.stat_file(&file)?.size;
+        match self.vfs.open_file(&dir, hash.to_string().as_bytes()) {
+            Ok(file) => {
+                let size = self.vfs.stat_file(&file)?.size;
+                Ok(Some((file, size)))
+            }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A small content; nothing if it is large or damaged.
+    pub fn get(&self, hash: &ContentHash) -> io::Result<Option<Bytes>> {
+        let Some((file, size)) = self.open(hash)? else { return Ok(None) };
+        if size > INLINE_BYTES_MAX {
+            return Ok(None);
+        }
         let content = read_all(&self.vfs, &file, size)?;
         Ok((ContentHash::of(&content) == *hash).then(|| content.into()))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use chainsync_core::batch::INLINE_BYTES_MAX;
 use chainsync_core::decide::{change_version, import_stamp};
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::projection::blocks;
@@ -50,6 +51,8 @@ pub struct Aftermath {
     pub garbage: Vec<String>,
     /// Paths whose intents should be tried.
     pub publish: Vec<RelPath>,
+    /// Staged names of large contents that nothing refers to any more, and may be wanted again.
+    pub spare: Vec<(String, ContentHash)>,
     /// Paths that are gone: directories above them may have been there only for them.
     pub gone: Vec<RelPath>,
     /// Whether the journal has something new.
@@ -122,6 +125,11 @@ impl<E: Env> Share<E> {
             Merge::Loses { conflict } => {
                 self.env.probe(Point::ChangeLost);
                 if conflict {
+                    if let (Place::Staged { name, .. }, Some((hash, _)), None) =
+                        (&change.place, entry.kind.content(), &change.content)
+                    {
+                        self.staged_to_archive(&hash, name)?;
+                    }
                     self.keep_refused(writer, &entry, change.content.as_ref(), record.as_ref())?;
                 }
                 match change.place {
@@ -156,10 +164,21 @@ impl<E: Env> Share<E> {
         loser: &Record,
         winner: &Entry,
     ) -> Result<(), ShareError> {
-        if let Some((hash, _)) = loser.kind.content()
-            && let Some(content) = self.find_content(&winner.path, &hash, Some(loser), writer)?
-        {
-            self.to_archive(&hash, &content)?;
+        match loser.kind.content() {
+            // At its name it is kept when it is displaced from there.
+            Some((hash, size)) if size > INLINE_BYTES_MAX => {
+                if let Some(Intent { staged: Some(name), .. }) = writer.intent(&winner.path)? {
+                    self.staged_to_archive(&hash, &name)?;
+                }
+            }
+            Some((hash, _)) => {
+                if let Some(content) =
+                    self.find_content(&winner.path, &hash, Some(loser), writer)?
+                {
+                    self.to_archive(&hash, &content)?;
+                }
+            }
+            None => {}
         }
         self.report_conflict(writer, &loser.entry(winner.path.clone()), winner)
     }
@@ -187,6 +206,26 @@ impl<E: Env> Share<E> {
         self.archive.put(hash, content).map_err(ShareError::disk("writing to the archive"))
     }
 
+    /// The same for a content that is in staging.
+    pub fn staged_to_archive(&self, hash: &ContentHash, name: &str) -> Result<(), ShareError> {
+        let mut dirs = crate::disk::Dirs::new(&self.vfs);
+        let copied = dirs
+            .staging()
+            .and_then(|staging| self.vfs.open_file(&staging, name.as_bytes()))
+            .and_then(|file| self.archive.put_file(hash, &self.vfs, &file));
+        match copied {
+            Ok(true) => {
+                self.env.probe(Point::Archived);
+                self.board.count(|counters| counters.archived += 1);
+                Ok(())
+            }
+            // Changed since, or gone: then it is judged as what it is now.
+            Ok(false) => Ok(()),
+            Err(error) if crate::disk::is_absent(&error) => Ok(()),
+            Err(error) => Err(ShareError::disk("writing to the archive")(error)),
+        }
+    }
+
     fn report_conflict(
         &self,
         writer: &mut Writer,
@@ -209,7 +248,7 @@ impl<E: Env> Share<E> {
         Ok(())
     }
 
-    /// A content from wherever it is on this node: memory, its path, staging, the archive.
+    /// A small content from wherever it is on this node: memory, its path, staging, the archive.
     pub fn find_content(
         &self,
         path: &RelPath,
@@ -298,6 +337,9 @@ impl<E: Env> Share<E> {
 
     /// What has to happen once the commit is made.
     pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
+        for (name, hash) in after.spare {
+            self.keep_spare(&name, hash).map_err(ShareError::disk("keeping a displaced file"))?;
+        }
         self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
         self.prune_implied(&after.gone)?;
         if !after.publish.is_empty() {
@@ -331,7 +373,7 @@ impl IntentRows for crate::index::Reader {
 fn read_matching<V: Vfs>(vfs: &V, dir: &V::Dir, name: &[u8], hash: &ContentHash) -> Option<Bytes> {
     let file = vfs.open_file(dir, name).ok()?;
     let size = vfs.stat_file(&file).ok()?.size;
-    if size > chainsync_core::batch::INLINE_BYTES_MAX {
+    if size > INLINE_BYTES_MAX {
         return None;
     }
     let content = crate::disk::read_all(vfs, &file, size).ok()?;

@@ -15,8 +15,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chainsync_core::batch::INLINE_BYTES_MAX;
 use chainsync_core::entry::MODE_MASK;
-use chainsync_core::{ContentHash, FileType, Identity, Kind, Owner, RelPath, Stat};
+use chainsync_core::{ContentHash, ContentHasher, FileType, Identity, Kind, Owner, RelPath, Stat};
 use chainsync_env::Vfs;
+
+use crate::large::partial::hash_range;
 
 pub const OWN_DIR: &str = ".chainsync";
 pub const STAGING: &str = ".chainsync/staging";
@@ -116,7 +118,9 @@ pub fn is_disk_trouble(error: &io::Error) -> bool {
 /// What reading a file came to.
 pub enum Reading<F> {
     Content {
-        bytes: Bytes,
+        hash: ContentHash,
+        /// Unless it is large.
+        bytes: Option<Bytes>,
         stat: Stat,
         file: F,
     },
@@ -124,12 +128,11 @@ pub enum Reading<F> {
     Writing,
     /// It changed while it was read.
     Torn,
-    /// Larger than this version carries.
-    TooLarge(u64),
     Gone,
 }
 
-/// Reads a whole file, and makes sure that it held still meanwhile.
+/// Reads a whole file, and makes sure that it held still meanwhile. A large one is hashed while the
+/// caller waits.
 pub fn read_file<V: Vfs>(vfs: &V, dir: &V::Dir, name: &[u8]) -> io::Result<Reading<V::File>> {
     let file = match vfs.open_file(dir, name) {
         Ok(file) => file,
@@ -137,22 +140,27 @@ pub fn read_file<V: Vfs>(vfs: &V, dir: &V::Dir, name: &[u8]) -> io::Result<Readi
         Err(error) => return Err(error),
     };
     let before = vfs.stat_file(&file)?;
-    if before.size > INLINE_BYTES_MAX {
-        return Ok(Reading::TooLarge(before.size));
-    }
     if vfs.has_writer(&file)? == Some(true) {
         return Ok(Reading::Writing);
     }
-    let bytes = read_all(vfs, &file, before.size)?;
+    let (hash, bytes, length) = if before.size > INLINE_BYTES_MAX {
+        let mut hasher = ContentHasher::default();
+        let length = hash_range(vfs, &file, &mut hasher, 0, u64::MAX)?;
+        (hasher.finish(), None, length)
+    } else {
+        let bytes = read_all(vfs, &file, before.size)?;
+        let length = bytes.len() as u64;
+        (ContentHash::of(&bytes), Some(bytes.into()), length)
+    };
     let after = vfs.stat_file(&file)?;
     let still = before.size == after.size
         && before.mtime_ns == after.mtime_ns
         && before.ctime_ns == after.ctime_ns
-        && bytes.len() as u64 == after.size;
+        && length == after.size;
     if !still {
         return Ok(Reading::Torn);
     }
-    Ok(Reading::Content { bytes: bytes.into(), stat: after, file })
+    Ok(Reading::Content { hash, bytes, stat: after, file })
 }
 
 /// Reads to the end, at most a byte more than `size`.
@@ -209,8 +217,8 @@ pub fn shows<V: Vfs>(
         (Kind::Symlink { target }, FileType::Symlink) => vfs.read_link(dir, name)? == *target,
         (Kind::File { size, .. }, FileType::File) if *size == stat.size => {
             match read_file(vfs, dir, name)? {
-                Reading::Content { bytes, stat, .. } => {
-                    file_kind(&stat, ContentHash::of(&bytes), has_owner(kind)) == *kind
+                Reading::Content { hash, stat, .. } => {
+                    file_kind(&stat, hash, has_owner(kind)) == *kind
                 }
                 _ => false,
             }

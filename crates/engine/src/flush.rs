@@ -63,6 +63,17 @@ impl<E: Env> Share<E> {
         let worker = self.clone();
         self.env.blocking(move || worker.make_cookie(number)).await?;
         let _ = cookie.wait_for(|newest| *newest >= number).await;
+        self.wait_for_a_round().await;
+        let large = self.digests.paths();
+        if !large.is_empty() {
+            self.digests.settled(&large).await;
+            self.wait_for_a_round().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was hinted at has been looked at.
+    async fn wait_for_a_round(&self) {
         // The round under way may have begun before; the one after it did not. Asked in this order:
         // a round that ends in between makes us wait for one more, never for one less.
         let busy = self.is_looking();
@@ -74,7 +85,6 @@ impl<E: Env> Share<E> {
                 break;
             }
         }
-        Ok(())
     }
 
     fn make_cookie(&self, number: u64) -> Result<(), ShareError> {

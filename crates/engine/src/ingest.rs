@@ -11,9 +11,8 @@ use chainsync_core::batch::INLINE_BYTES_MAX;
 use chainsync_core::decide::{Action, decide, made_ms};
 use chainsync_core::entry::SYMLINK_TARGET_BYTES_MAX;
 use chainsync_core::hints::Urgency;
-use chainsync_core::{
-    ContentHash, Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat,
-};
+use chainsync_core::recipe::FILE_BYTES_MAX;
+use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Added, Env, Point, Vfs, Watch};
 
 use crate::change::{Aftermath, Change, Made, Place};
@@ -57,18 +56,18 @@ enum Finding {
     Refresh(Identity),
 }
 
-/// Why a large file is a problem.
+/// Why a file is too large.
 struct TooLarge(u64);
 
 impl std::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the file has {} bytes: this version replicates files up to {INLINE_BYTES_MAX} bytes",
-            self.0
-        )
+        write!(f, "the file has {} bytes: at most {FILE_BYTES_MAX} are carried", self.0)
     }
 }
+
+/// What is at a path: its kind, its content if it is small, its stat, and the wall clock before it
+/// was looked at.
+type Seen = (Kind, Option<Bytes>, Stat, i128);
 
 struct Job<'a, E: Env> {
     share: &'a Share<E>,
@@ -224,9 +223,10 @@ impl<E: Env> Job<'_, E> {
         let read = match stat.file_type {
             FileType::Dir => self.read_dir(path, stat, published.as_ref()),
             FileType::Symlink => self.read_symlink(path, stat),
+            _ if stat.size > INLINE_BYTES_MAX => self.read_large(path, urgency),
             _ => self.read_content(path, urgency),
         };
-        let (kind, content, stat) = match read {
+        let (kind, content, stat, looked_ns) = match read {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(()),
             // It went away while we looked: its own hint comes.
@@ -242,7 +242,7 @@ impl<E: Env> Job<'_, E> {
                 return Ok(());
             }
         };
-        let identity = Identity::of(&stat, self.looked_ns, self.share.vfs.ctime_tick_ns());
+        let identity = Identity::of(&stat, looked_ns, self.share.vfs.ctime_tick_ns());
         if published.as_ref().is_some_and(|published| published.kind == kind) {
             self.findings.insert(path.clone(), (published, Finding::Refresh(identity)));
             return Ok(());
@@ -263,14 +263,14 @@ impl<E: Env> Job<'_, E> {
         path: &RelPath,
         stat: &Stat,
         published: Option<&Published>,
-    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+    ) -> std::io::Result<Option<Seen>> {
         let is_new = published.is_none_or(|published| !published.kind.is_live());
         if is_new && self.is_implied(path) {
             return Ok(None);
         }
         let parent = self.dirs.parent(path)?;
         self.touched.insert(path.parent(), parent);
-        Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat)))
+        Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat, self.looked_ns)))
     }
 
     /// Whether a directory is only there because something below it is (PROTOCOL B5), and so is no
@@ -289,29 +289,57 @@ impl<E: Env> Job<'_, E> {
         below.is_ok() && implied
     }
 
-    fn read_symlink(
-        &mut self,
-        path: &RelPath,
-        stat: &Stat,
-    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+    fn read_symlink(&mut self, path: &RelPath, stat: &Stat) -> std::io::Result<Option<Seen>> {
         let parent = self.dirs.parent(path)?;
         let target = self.share.vfs.read_link(&parent, path.name())?;
         if target.len() > SYMLINK_TARGET_BYTES_MAX {
             return Err(std::io::ErrorKind::InvalidInput.into());
         }
         self.touched.insert(path.parent(), parent);
-        Ok(Some((Kind::Symlink { target }, None, *stat)))
+        Ok(Some((Kind::Symlink { target }, None, *stat, self.looked_ns)))
     }
 
-    fn read_content(
-        &mut self,
-        path: &RelPath,
-        urgency: Urgency,
-    ) -> std::io::Result<Option<(Kind, Option<Bytes>, Stat)>> {
+    /// A large file is hashed elsewhere, and recorded when its digest is there.
+    fn read_large(&mut self, path: &RelPath, urgency: Urgency) -> std::io::Result<Option<Seen>> {
+        let share = self.share;
+        let parent = self.dirs.parent(path)?;
+        let file = share.vfs.open_file(&parent, path.name())?;
+        let stat = share.vfs.stat_file(&file)?;
+        if stat.size > FILE_BYTES_MAX {
+            self.problem(path, &TooLarge(stat.size));
+            return Ok(None);
+        }
+        match share.vfs.has_writer(&file)? {
+            Some(true) => {
+                share.env.probe(Point::StillWriting);
+                self.looked.later.push((path.clone(), None));
+                return Ok(None);
+            }
+            None if urgency == Urgency::Started && !share.board.second_look(path, &stat) => {
+                self.looked.later.push((path.clone(), Some(stat)));
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let Some(digest) = share.digests.take(path, &stat) else {
+            share.digests.ask(path.clone());
+            return Ok(None);
+        };
+        // Durable since it was hashed; a file that was not changed since is synced in no time.
+        if self.files.len() <= SYNC_SINGLY_MAX {
+            self.files.push(file);
+        }
+        self.touched.insert(path.parent(), parent);
+        share.spares.note(digest.hash, path.clone());
+        let kind = file_kind(&stat, digest.hash, share.config.owner);
+        Ok(Some((kind, None, stat, digest.looked_ns)))
+    }
+
+    fn read_content(&mut self, path: &RelPath, urgency: Urgency) -> std::io::Result<Option<Seen>> {
         let share = self.share;
         let parent = self.dirs.parent(path)?;
         match read_file(&share.vfs, &parent, path.name())? {
-            Reading::Content { bytes, stat, file } => {
+            Reading::Content { hash, bytes, stat, file } => {
                 if urgency == Urgency::Started && share.vfs.has_writer(&file)?.is_none() {
                     // Nobody can tell whether it is finished: two looks have to agree.
                     if !share.board.second_look(path, &stat) {
@@ -319,13 +347,13 @@ impl<E: Env> Job<'_, E> {
                         return Ok(None);
                     }
                 }
-                let hash = ContentHash::of(&bytes);
                 // More than this are made durable all together: no need to keep them open.
                 if self.files.len() <= SYNC_SINGLY_MAX {
                     self.files.push(file);
                 }
                 self.touched.insert(path.parent(), parent);
-                Ok(Some((file_kind(&stat, hash, share.config.owner), Some(bytes), stat)))
+                let kind = file_kind(&stat, hash, share.config.owner);
+                Ok(Some((kind, bytes, stat, self.looked_ns)))
             }
             Reading::Writing => {
                 share.env.probe(Point::StillWriting);
@@ -335,10 +363,6 @@ impl<E: Env> Job<'_, E> {
             Reading::Torn => {
                 share.env.probe(Point::TornRead);
                 self.looked.later.push((path.clone(), None));
-                Ok(None)
-            }
-            Reading::TooLarge(size) => {
-                self.problem(path, &TooLarge(size));
                 Ok(None)
             }
             Reading::Gone => {

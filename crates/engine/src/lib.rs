@@ -14,6 +14,7 @@ mod disk;
 mod flush;
 mod index;
 mod ingest;
+mod large;
 mod link;
 pub mod node;
 mod publish;

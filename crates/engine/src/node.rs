@@ -22,7 +22,7 @@ use crate::link::receive::{
 use crate::share::Share;
 use crate::signal;
 use crate::status::{FlushReport, Status};
-use crate::{link, recover, tasks};
+use crate::{large, link, recover, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
 const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -113,6 +113,8 @@ impl<E: Env> Node<E> {
         for share in &shared.shares {
             joined.spawn(tasks::ingest(share.clone()));
             joined.spawn(tasks::keep(share.clone()));
+            joined.spawn(large::digest::run(share.clone()));
+            joined.spawn(large::pull::run(share.clone()));
             if let Some(arrived) = apply.remove(&share.config.name) {
                 joined.spawn(apply_when_ready(share.clone(), arrived));
             }

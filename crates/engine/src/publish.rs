@@ -11,18 +11,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use chainsync_core::batch::INLINE_BYTES_MAX;
 use chainsync_core::decide::{Effect, Seen, displaced_as_published, effect, made_ms, see};
 use chainsync_core::hints::Urgency;
 use chainsync_core::projection::{blocks, implied_dir, is_shadowed};
-use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stat};
+use chainsync_core::{
+    ContentHash, ContentHasher, FileType, Identity, Kind, Published, Record, RelPath, Stat,
+};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{
-    Dirs, Reading, file_kind, has_owner, is_absent, is_disk_trouble, read_file, shows,
+    Dirs, Reading, STAGING, file_kind, has_owner, is_absent, is_disk_trouble, own_path, read_file,
+    shows,
 };
 use crate::index::{Held, Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
+use crate::large::partial::{hash_range, partial_name};
 use crate::share::{Share, ShareError};
 
 /// Paths brought in line in one job.
@@ -42,7 +47,7 @@ enum Outcome {
     },
     /// Not now: what is in a directory has to go first, or the content is not here.
     Wait(String),
-    Missing(ContentHash),
+    Missing(ContentHash, u64),
     Problem(String),
     /// Nothing to do any more.
     Moot,
@@ -59,7 +64,7 @@ enum Fate {
     /// What had been published, and nobody can change it any more.
     Discard,
     /// The same, but its version lost a conflict.
-    Archive(ContentHash, Bytes),
+    Archive(ContentHash, Option<Bytes>),
     /// Somebody still has it open for writing.
     Hold,
     /// Somebody had changed it.
@@ -70,7 +75,7 @@ enum Fate {
 #[derive(Debug, Default)]
 pub struct Unpublished {
     /// Contents that have to be asked for.
-    pub missing: Vec<(RelPath, ContentHash)>,
+    pub missing: Vec<(RelPath, ContentHash, u64)>,
 }
 
 struct Job<'a, E: Env> {
@@ -464,8 +469,9 @@ impl<E: Env> Job<'_, E> {
                 vfs.set_file_mode(&file, *mode)?;
                 vfs.set_file_mtime(&file, *mtime_ns)?;
                 // Our mtime may have covered up somebody's write: the content tells.
-                let content = crate::disk::read_all(vfs, &file, *size)?;
-                let same = ContentHash::of(&content) == *hash;
+                let mut hasher = ContentHasher::default();
+                let length = hash_range(vfs, &file, &mut hasher, 0, u64::MAX)?;
+                let same = length == *size && hasher.finish() == *hash;
                 self.files.push(file);
                 Ok(same)
             }
@@ -500,13 +506,16 @@ impl<E: Env> Job<'_, E> {
         }
         let content = match intent.kind.content() {
             None => None,
-            Some((hash, _)) => {
+            Some((hash, size)) if size > INLINE_BYTES_MAX => {
+                return Ok(Err(Outcome::Missing(hash, size)));
+            }
+            Some((hash, size)) => {
                 let record = self.reader.record(path)?;
                 match share.find_content(path, &hash, record.as_ref(), &self.reader)? {
                     Some(content) => Some(content),
                     None => {
                         share.env.probe(Point::ContentMissing);
-                        return Ok(Err(Outcome::Missing(hash)));
+                        return Ok(Err(Outcome::Missing(hash, size)));
                     }
                 }
             }
@@ -612,11 +621,10 @@ impl<E: Env> Job<'_, E> {
         if !lost && displaced_as_published(was.identity.as_ref(), &stat) {
             return Ok(Fate::Discard);
         }
-        let (bytes, stat) = match read_file(vfs, &staging, name.as_bytes())? {
-            Reading::Content { bytes, stat, .. } => (bytes, stat),
+        let (hash, bytes, stat) = match read_file(vfs, &staging, name.as_bytes())? {
+            Reading::Content { hash, bytes, stat, .. } => (hash, bytes, stat),
             _ => return Ok(Fate::Hold),
         };
-        let hash = ContentHash::of(&bytes);
         let same = was.kind.content() == Some((hash, stat.size))
             || (stat.size == 0 && matches!(was.kind, Kind::File { size: 0, .. }));
         Ok(match (same, lost) {
@@ -625,7 +633,7 @@ impl<E: Env> Job<'_, E> {
             (false, _) => {
                 self.share.env.probe(Point::DisplacedChange);
                 let kind = file_kind(&stat, hash, has_owner(&was.kind));
-                Fate::Change { kind, content: Some(bytes), made_ms }
+                Fate::Change { kind, content: bytes, made_ms }
             }
         })
     }
@@ -663,7 +671,7 @@ impl<E: Env> Job<'_, E> {
                     }
                 }
                 Outcome::Moot => share.board.solved(&path),
-                Outcome::Missing(hash) => left.missing.push((path, hash)),
+                Outcome::Missing(hash, size) => left.missing.push((path, hash, size)),
                 Outcome::Wait(reason) => share.board.waiting(&path, reason, share.now_ms()),
                 Outcome::Problem(reason) => share.board.problem(&path, &reason, share.now_ms()),
             }
@@ -714,9 +722,15 @@ impl<E: Env> Share<E> {
     ) -> Result<bool, ShareError> {
         let Displaced { name, was, fate } = displaced;
         match fate {
-            Fate::Discard => after.garbage.push(name),
+            Fate::Discard => match was.kind.content() {
+                Some((hash, size)) if size > INLINE_BYTES_MAX => after.spare.push((name, hash)),
+                _ => after.garbage.push(name),
+            },
             Fate::Archive(hash, content) => {
-                self.to_archive(&hash, &content)?;
+                match content {
+                    Some(content) => self.to_archive(&hash, &content)?,
+                    None => self.staged_to_archive(&hash, &name)?,
+                }
                 after.garbage.push(name);
             }
             Fate::Hold => {
@@ -748,10 +762,9 @@ impl<E: Env> Share<E> {
         for (name, Held { path, was }) in held {
             let read = read_file(&self.vfs, &staging, name.as_bytes());
             match read.map_err(ShareError::disk("reading a displaced file"))? {
-                Reading::Writing | Reading::Torn | Reading::TooLarge(_) => continue,
+                Reading::Writing | Reading::Torn => continue,
                 Reading::Gone => {}
-                Reading::Content { bytes, stat, .. } => {
-                    let hash = ContentHash::of(&bytes);
+                Reading::Content { hash, bytes, stat, .. } => {
                     let kind = file_kind(&stat, hash, has_owner(&was.kind));
                     let unchanged = kind.content() == was.kind.content();
                     let lost = writer.record(&path)?.is_some_and(|record| {
@@ -763,7 +776,7 @@ impl<E: Env> Share<E> {
                         (true, true) => Fate::Archive(hash, bytes),
                         (false, _) => {
                             let made_ms = made_ms(&stat, self.now_ms());
-                            Fate::Change { kind, content: Some(bytes), made_ms }
+                            Fate::Change { kind, content: bytes, made_ms }
                         }
                     };
                     let displaced = Displaced { name: name.clone(), was, fate };
@@ -785,16 +798,12 @@ impl<E: Env> Share<E> {
         content: Option<&Bytes>,
     ) -> io::Result<Option<<E::Vfs as Vfs>::File>> {
         match kind {
-            Kind::File { mode, mtime_ns, owner, .. } => {
+            Kind::File { .. } => {
                 let file = self.vfs.create_file(staging, name.as_bytes())?;
                 if let Some(content) = content {
                     self.vfs.write_at(&file, content, 0)?;
                 }
-                if let Some(owner) = owner {
-                    self.vfs.set_file_owner(&file, owner.uid, owner.gid)?;
-                }
-                self.vfs.set_file_mode(&file, *mode)?;
-                self.vfs.set_file_mtime(&file, *mtime_ns)?;
+                self.dress(&file, kind)?;
                 Ok(Some(file))
             }
             Kind::Symlink { target } => {
@@ -808,6 +817,61 @@ impl<E: Env> Share<E> {
             }
             Kind::Tombstone { .. } => Ok(None),
         }
+    }
+}
+
+impl<E: Env> Share<E> {
+    /// Owner, mode and mtime of a staged file. In this order: chown(2) takes away mode bits.
+    fn dress(&self, file: &<E::Vfs as Vfs>::File, kind: &Kind) -> io::Result<()> {
+        let Kind::File { mode, mtime_ns, owner, .. } = kind else { return Ok(()) };
+        if let Some(owner) = owner {
+            self.vfs.set_file_owner(file, owner.uid, owner.gid)?;
+        }
+        self.vfs.set_file_mode(file, *mode)?;
+        self.vfs.set_file_mtime(file, *mtime_ns)
+    }
+
+    /// A content that was fetched is published, if it is still wanted at the path. The caller holds
+    /// the gate.
+    pub fn adopt_content(
+        &self,
+        path: &RelPath,
+        content: (ContentHash, u64),
+    ) -> Result<Unpublished, ShareError> {
+        let partial = partial_name(&content.0);
+        let intent = self.index.read()?.intent(path)?;
+        let wanted = intent
+            .filter(|intent| intent.kind.content() == Some(content) && intent.staged.is_none());
+        let Some(intent) = wanted else {
+            self.discard([partial]).map_err(ShareError::disk("removing a staged file"))?;
+            return Ok(Unpublished::default());
+        };
+        let name = self.staging_name();
+        let dressed = (|| {
+            let staging = self.vfs.open_dir(Some(&own_path(STAGING)))?;
+            let file = self.vfs.open_own_file(&staging, partial.as_bytes())?;
+            self.dress(&file, &intent.kind)?;
+            // A name of its own: what comes out when it is published must not be taken for a
+            // content under way.
+            let mode = RenameMode::NoReplace;
+            self.vfs.rename(&staging, partial.as_bytes(), &staging, name.as_bytes(), mode)?;
+            self.sync(&[file], &[Arc::new(staging)])
+        })();
+        match dressed {
+            Ok(()) => {}
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("staging")(error));
+            }
+            Err(error) => {
+                self.board.problem(path, &error, self.now_ms());
+                return Ok(Unpublished::default());
+            }
+        }
+        let mut writer = self.index.begin()?;
+        writer.put_intent(path, &Intent { staged: Some(name), ..intent })?;
+        writer.commit(self.env.random_u64(), true)?;
+        self.spares.note(content.0, path.clone());
+        self.publish(vec![path.clone()])
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chainsync_core::{ContentHash, Identity, Kind, Published, Record, RelPath};
+use chainsync_core::{Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -17,6 +17,7 @@ use crate::disk::{
     read_all, read_file, shows,
 };
 use crate::index::{Held, Index, Intent, Rows};
+use crate::large::partial::partial_name;
 use crate::node::StartError;
 use crate::share::{HintQueue, Opened, Share, ShareError};
 
@@ -272,10 +273,10 @@ impl<E: Env> Share<E> {
         let Some(name) = &intent.staged else { return Ok(()) };
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let read = read_file(&self.vfs, &staging, name.as_bytes());
-        let (bytes, stat) = match read {
-            Ok(Reading::Content { bytes, stat, .. }) => (bytes, stat),
+        let (hash, bytes, stat) = match read {
+            Ok(Reading::Content { hash, bytes, stat, .. }) => (hash, bytes, stat),
             Ok(Reading::Gone) => return Ok(()),
-            Ok(Reading::Writing | Reading::Torn | Reading::TooLarge(_)) => {
+            Ok(Reading::Writing | Reading::Torn) => {
                 // Judged when whoever writes it has closed it.
                 if let Some(was) = was {
                     writer.put_held(name, &Held { path: path.clone(), was })?;
@@ -288,7 +289,6 @@ impl<E: Env> Share<E> {
             // A directory made to be exchanged: nothing in it can have been edited.
             Err(_) => return Ok(()),
         };
-        let hash = ContentHash::of(&bytes);
         let content = (stat.size > 0).then_some((hash, stat.size));
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
         let old = was.as_ref().is_some_and(|was| is(&was.kind));
@@ -296,14 +296,17 @@ impl<E: Env> Share<E> {
         if is(&intent.kind) || (old && !concurrent) {
             after.garbage.push(name.clone());
         } else if old {
-            self.to_archive(&hash, &bytes)?;
+            match &bytes {
+                Some(bytes) => self.to_archive(&hash, bytes)?,
+                None => self.staged_to_archive(&hash, name)?,
+            }
             after.garbage.push(name.clone());
         } else if let Some(was) = was {
             self.env.probe(Point::IntentFoundOvertaken);
             let kind = file_kind(&stat, hash, has_owner(&was.kind));
             let made = Made::At(chainsync_core::decide::made_ms(&stat, self.now_ms()));
             let place = Place::Staged { name: name.clone(), base: was };
-            let change = Change { path: path.clone(), kind, made, content: Some(bytes), place };
+            let change = Change { path: path.clone(), kind, made, content: bytes, place };
             self.record_change(writer, change, self.author(), after)?;
         }
         Ok(())
@@ -349,6 +352,13 @@ impl<E: Env> Share<E> {
             .map(str::as_bytes)
             .collect();
         used.extend(held.iter().map(String::as_bytes));
+        // Contents under way are gone on with.
+        let wanted = intents.iter().filter(|(_, intent)| intent.staged.is_none());
+        let partial: Vec<String> = wanted
+            .filter_map(|(_, intent)| intent.kind.content())
+            .map(|(hash, _)| partial_name(&hash))
+            .collect();
+        used.extend(partial.iter().map(String::as_bytes));
         used.extend(after.garbage.iter().map(String::as_bytes));
         let mut removed = 0;
         for entry in listed {

@@ -24,6 +24,10 @@ use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
 use crate::index::{Index, IndexError, Intent};
+use crate::large::chunks::Recipes;
+use crate::large::digest::Digests;
+use crate::large::pull::Pulls;
+use crate::large::spares::Spares;
 use crate::signal;
 
 pub struct Share<E: Env> {
@@ -44,6 +48,10 @@ pub struct Share<E: Env> {
     pub hints: Arc<HintQueue>,
     pub exclude: Gitignore,
     pub contents: Mutex<ContentCache>,
+    pub recipes: Recipes,
+    pub digests: Digests,
+    pub pulls: Pulls,
+    pub spares: Spares,
     /// Held by whoever changes the tree or the index. Async, so that waiting for it blocks nobody.
     pub gate: tokio::sync::Mutex<()>,
     /// Counts commits that a link may have to send.
@@ -201,6 +209,10 @@ impl<E: Env> Share<E> {
             hints: opened.hints,
             exclude: opened.exclude,
             contents: Mutex::default(),
+            recipes: Recipes::default(),
+            digests: Digests::default(),
+            pulls: Pulls::default(),
+            spares: Spares::default(),
             gate: tokio::sync::Mutex::new(()),
             journal_moved: signal::Sender::new(0),
             authorship: Mutex::new(Authorship { fresh, confirmed: false }),

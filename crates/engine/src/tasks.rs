@@ -15,6 +15,7 @@ use crate::board::View;
 use crate::disk::{COOKIES, Dirs, is_own, own_path};
 use crate::index::Rows;
 use crate::ingest::{LOOK_PATHS_MAX, Looked, Occasion};
+use crate::large::digest::sleep_until_some;
 use crate::link::receive::Chain;
 use crate::publish::PUBLISH_PATHS_MAX;
 use crate::share::{Share, ShareError, lock};
@@ -125,6 +126,13 @@ async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<
         let dirs = look_all(share, names, Occasion::Sweep, later).await?;
         open.extend(dirs.into_iter().map(Some));
     }
+    if !*share.ready.borrow() {
+        // Nothing is offered before the large files are known too.
+        let large = share.digests.paths();
+        share.digests.settled(&large).await;
+        let large = large.into_iter().map(|path| (path, Urgency::Finished)).collect();
+        look_all(share, large, Occasion::Sweep, later).await?;
+    }
     let _gate = share.gate.lock().await;
     let worker = share.clone();
     share.env.blocking(move || worker.note_swept()).await
@@ -153,13 +161,6 @@ async fn look_all<E: Env>(
         }
     }
     Ok(dirs)
-}
-
-async fn sleep_until_some(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Paths to look at again, and when. As many as there are files open for writing.
@@ -210,6 +211,10 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 retry = Instant::now() + RETRY;
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
+                let worker = share.clone();
+                if let Err(error) = share.env.blocking(move || worker.remove_spares()).await {
+                    tracing::warn!(%error, "a displaced file was not removed: again soon");
+                }
             }
             _ = sleep_until(note) => {
                 note = Instant::now() + WATCHING_NOTE;
@@ -351,7 +356,10 @@ impl<E: Env> Share<E> {
             pending: self.index.pending() as u64,
             problems: view.problems.len() as u64,
             conflicts: state.conflicts,
-            unread: view.sweeping || self.is_looking() || !self.hints.hints().is_empty(),
+            unread: view.sweeping
+                || self.is_looking()
+                || !self.hints.hints().is_empty()
+                || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),
             successor: view.link.as_ref().map(|link| link.to.clone()),

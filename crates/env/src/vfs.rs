@@ -71,6 +71,9 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     /// Creates a file that did not exist (`O_CREAT | O_EXCL`), open for writing, mode 0600.
     fn create_file(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File>;
 
+    /// Opens a file of chainsync's own for reading and writing.
+    fn open_own_file(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File>;
+
     /// Writes all of `data` at `offset`.
     fn write_at(&self, file: &Self::File, data: &[u8], offset: u64) -> io::Result<()>;
 

@@ -136,6 +136,14 @@ impl Vfs for HostVfs {
         Ok(HostFile(file))
     }
 
+    fn open_own_file(&self, dir: &HostDir, name: &[u8]) -> io::Result<HostFile> {
+        let flags =
+            OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let name = component(name)?;
+        let file = retry_on_intr(|| fs::openat(&dir.0, name, flags, Mode::empty()))?;
+        Ok(HostFile(file.into()))
+    }
+
     fn write_at(&self, file: &HostFile, data: &[u8], offset: u64) -> io::Result<()> {
         // Retries short writes and `EINTR`; how much was written before an error is not known.
         file.0.write_all_at(data, offset)

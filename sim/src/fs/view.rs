@@ -152,6 +152,17 @@ impl Vfs for SimFs {
         })
     }
 
+    fn open_own_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        self.call(|disk| {
+            let slot = disk.lookup(dir.0.slot, name)?;
+            match disk.inode(slot).body {
+                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, true))),
+                Body::Dir(_) => fail(EISDIR),
+                Body::Symlink(_) => fail(ELOOP),
+            }
+        })
+    }
+
     fn write_at(&self, file: &SimFile, data: &[u8], offset: u64) -> io::Result<()> {
         self.call(|disk| {
             if !file.0.writable {

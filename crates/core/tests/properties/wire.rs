@@ -3,9 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use chainsync_core::batch::{BATCH_ENTRIES_MAX, BatchBuilder};
 use chainsync_core::entry::{Entry, Kind};
+use chainsync_core::recipe::RecipeChunk;
 use chainsync_core::wire::{
     Ack, Batch, BatchEntry, CHUNK_BYTES_MAX, Chunk, ContentRef, Cursor, FRAME_BYTES_MAX, Frame,
-    Hello, Pack, PackCodec, PassEnd, REASON_BYTES_MAX, Want, Welcome, WireError,
+    Hello, Pack, PackCodec, PassEnd, REASON_BYTES_MAX, RecipePart, Want, WantRecipe, Welcome,
+    WireError,
 };
 use chainsync_core::{ContentHash, RelPath, ShareName};
 use proptest::collection::vec;
@@ -85,6 +87,14 @@ fn frame() -> BoxedStrategy<Frame> {
             Frame::Chunk(Chunk { hash, offset, data: data.into() })
         }),
         hash().prop_map(Frame::Unavailable),
+        (hash(), path()).prop_map(|(hash, path)| Frame::WantRecipe(WantRecipe { hash, path })),
+        (hash(), vec((any::<u32>(), hash()), 0..5), any::<bool>()).prop_map(
+            |(of, chunks, ends)| {
+                let chunk = |(bytes, hash)| RecipeChunk { bytes, hash };
+                let chunks = chunks.into_iter().map(chunk).collect();
+                Frame::Recipe(RecipePart { hash: of, chunks, ends })
+            }
+        ),
         "[a-zäö]{0,20}".prop_map(Frame::Goodbye),
     ]
     .boxed()

@@ -50,13 +50,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 /// A TLS record holds 16 KiB: room for a few.
 const READ_BYTES: usize = 64 << 10;
 
-/// Writes what comes out of an outbox, until it is closed.
+/// Writes what comes out of an outbox, until it is closed; what is in `bulk` only while the outbox is
+/// empty, so that nothing small waits for more than one large frame.
 pub async fn write_all<W: AsyncWrite + Unpin>(
     mut stream: W,
     mut outbox: mpsc::Receiver<Bytes>,
+    mut bulk: mpsc::Receiver<Bytes>,
     count: impl Fn(u64),
 ) -> Result<(), LinkError> {
-    while let Some(bytes) = outbox.recv().await {
+    loop {
+        let bytes = tokio::select! {
+            biased;
+            bytes = outbox.recv() => match bytes {
+                Some(bytes) => bytes,
+                None => break,
+            },
+            Some(bytes) = bulk.recv() => bytes,
+        };
         stream.write_all(&bytes).await?;
         count(bytes.len() as u64);
         if outbox.is_empty() {

@@ -1,8 +1,10 @@
 //! One reading of the journal, up to the head of one snapshot (PROTOCOL A1).
 
-use chainsync_core::batch::BatchBuilder;
+use bytes::Bytes;
+use chainsync_core::batch::{BatchBuilder, INLINE_BYTES_MAX};
 use chainsync_core::gossip::ReceiverKnows;
 use chainsync_core::wire::{BatchEntry, Cursor, Pack, PassEnd};
+use chainsync_core::{ContentHash, Record, RelPath};
 use chainsync_env::{Env, Point};
 
 use crate::index::{Reader, Rows};
@@ -71,15 +73,12 @@ impl Pass {
                 let content = match entry.kind.content() {
                     None => None,
                     Some((hash, size)) => {
-                        if batch.is_full_for(usize::try_from(size).unwrap_or(usize::MAX)) {
+                        // A large content is announced only.
+                        let inline = if size > INLINE_BYTES_MAX { 0 } else { size as usize };
+                        if batch.is_full_for(inline) {
                             break 'batch false;
                         }
-                        let content =
-                            share.find_content(&entry.path, &hash, Some(&record), &self.reader)?;
-                        if content.is_none() {
-                            share.env.probe(Point::ContentMissing);
-                        }
-                        content
+                        self.content(share, &entry.path, (hash, size), &record)?
                     }
                 };
                 if batch.is_full_for(0) {
@@ -101,6 +100,23 @@ impl Pass {
         let tag = self.reader.tag_at(sequence)?.unwrap_or(0);
         let (entries, packs) = batch.finish();
         Ok(Step::Send(Piece { entries, packs, cursor: Cursor { sequence, tag }, end }))
+    }
+
+    fn content<E: Env>(
+        &self,
+        share: &Share<E>,
+        path: &RelPath,
+        (hash, size): (ContentHash, u64),
+        record: &Record,
+    ) -> Result<Option<Bytes>, ShareError> {
+        if size > INLINE_BYTES_MAX {
+            return Ok(None);
+        }
+        let content = share.find_content(path, &hash, Some(record), &self.reader)?;
+        if content.is_none() {
+            share.env.probe(Point::ContentMissing);
+        }
+        Ok(content)
     }
 
     fn end(&self) -> PassEnd {

@@ -1,17 +1,13 @@
 //! The downstream's side of links: greets whoever comes, hands batches to the one applier, and
 //! acknowledges.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use chainsync_core::batch::INLINE_BYTES_MAX;
-use chainsync_core::wire::{
-    Ack, Batch, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome,
-};
-use chainsync_core::{ContentHash, NodeName, RelPath};
+use chainsync_core::wire::{Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
+use chainsync_core::{ContentHash, NodeName};
 use chainsync_env::{Env, Net};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -19,15 +15,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
-use crate::apply::{ApplyError, accept_content};
+use crate::apply::ApplyError;
 use crate::board::Upstream;
+use crate::large::pull::Delivered;
 use crate::share::{Share, ShareError, lock};
 
 /// Batches that wait for the applier. One is being staged, one may wait; the rest waits in the
 /// upstream's window.
 pub const APPLY_QUEUE_MAX: usize = 2;
-/// Contents asked for at a time, per connection.
-const PULLS_MAX: usize = 64;
 /// After trouble with the disk, before the upstream may try again.
 const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -71,7 +66,10 @@ pub async fn serve<E: Env>(
     let from = hello.node.clone();
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     let counting = (share.clone(), from.clone());
-    let write = write_all(writer, frames, move |bytes| counting.0.count_sent(&counting.1, bytes));
+    // A receiver has nothing large to say.
+    let (_, bulk) = mpsc::channel(1);
+    let write =
+        write_all(writer, frames, bulk, move |bytes| counting.0.count_sent(&counting.1, bytes));
     let upstream = Upstream { since_ms: share.now_ms(), connection, mid_pass: false };
     share.board.set_upstream(&from, upstream);
     lock(&share.outboxes).insert(from.clone(), (connection, outbox.clone()));
@@ -112,7 +110,6 @@ async fn receive<E: Env>(
         applied: Arc::default(),
         reply,
         waiting: None,
-        pulls: BTreeMap::new(),
         heard: Instant::now(),
         said: Instant::now(),
     };
@@ -134,7 +131,6 @@ struct Receiver<E: Env> {
     reply: mpsc::Sender<Reply>,
     /// A batch that the applier has no room for yet. Nothing more is read meanwhile.
     waiting: Option<Batch>,
-    pulls: BTreeMap<ContentHash, Vec<u8>>,
     heard: Instant,
     said: Instant,
 }
@@ -221,34 +217,25 @@ impl<E: Env> Receiver<E> {
                 self.waiting = Some(batch);
             }
             Frame::Rows(rows) => self.rows_sent.hear(&self.share.board, rows),
-            Frame::Chunk(chunk) => self.take_chunk(chunk)?,
-            Frame::Unavailable(_) | Frame::Ping => {}
+            Frame::Recipe(part) => {
+                let hash = part.hash;
+                self.deliver(&hash, Delivered::Recipe(part))?;
+            }
+            Frame::Chunk(chunk) => {
+                let hash = chunk.hash;
+                self.deliver(&hash, Delivered::Chunk(chunk))?;
+            }
+            Frame::Unavailable(hash) => self.deliver(&hash, Delivered::Unavailable)?,
+            Frame::Ping => {}
             Frame::Goodbye(reason) => return Err(LinkError::Goodbye(reason)),
             _ => return Err(LinkError::Protocol("a frame that only a downstream sends")),
         }
         Ok(())
     }
 
-    fn take_chunk(&mut self, chunk: Chunk) -> Result<(), LinkError> {
-        if self.pulls.len() >= PULLS_MAX && !self.pulls.contains_key(&chunk.hash) {
-            return Err(LinkError::Protocol("more contents than were asked for"));
-        }
-        let pull = self.pulls.entry(chunk.hash).or_default();
-        if chunk.offset == 0 {
-            pull.clear();
-        }
-        if pull.len() as u64 != chunk.offset
-            || pull.len() + chunk.data.len() > INLINE_BYTES_MAX as usize
-        {
-            return Err(LinkError::Protocol("chunks out of order"));
-        }
-        pull.extend_from_slice(&chunk.data);
-        if ContentHash::of(pull) == chunk.hash
-            && let Some(content) = self.pulls.remove(&chunk.hash)
-        {
-            accept_content(&self.share, chunk.hash, content.into());
-        }
-        Ok(())
+    fn deliver(&self, hash: &ContentHash, delivered: Delivered) -> Result<(), LinkError> {
+        let connection = self.upstream.connection;
+        self.share.pulls.deliver(connection, hash, delivered).map_err(LinkError::Protocol)
     }
 
     async fn say(&mut self, frame: &Frame) -> Result<(), LinkError> {
@@ -313,17 +300,6 @@ async fn apply_one<E: Env>(
 }
 
 impl<E: Env> Share<E> {
-    /// Asks an upstream for contents that are not here.
-    pub fn ask_for(&self, missing: Vec<(RelPath, ContentHash)>) {
-        let outboxes = lock(&self.outboxes);
-        for (path, hash) in missing.into_iter().take(PULLS_MAX) {
-            let want = Frame::Want(Want { hash, path, offset: 0, length: INLINE_BYTES_MAX });
-            for (_, outbox) in outboxes.values() {
-                let _ = outbox.try_send(encode(&want));
-            }
-        }
-    }
-
     pub fn count_sent(&self, peer: &NodeName, bytes: u64) {
         self.board.count(|counters| {
             *counters.link_bytes_sent.entry(peer.to_string()).or_default() += bytes;

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chainsync_core::gossip::ReceiverKnows;
-use chainsync_core::wire::{
-    Batch, CHUNK_BYTES_MAX, Chunk, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Want, Welcome,
-};
+use chainsync_core::wire::{Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
 use chainsync_core::{Knowledge, NodeName};
 use chainsync_env::{Env, Net, Point};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -17,8 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use super::give::{ASKED_MAX, Asked, BULK_FRAMES_MAX, give};
 use super::pass::{Pass, Step};
-use crate::index::{Rows, cursor_position};
+use crate::index::cursor_position;
 use crate::share::{Share, ShareError};
 use crate::signal;
 
@@ -78,7 +77,13 @@ pub async fn serve<E: Env>(
     let Link { to, reader, writer, welcome } = link;
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     let counting = (share.clone(), to.clone());
-    let write = write_all(writer, frames, move |bytes| counting.0.count_sent(&counting.1, bytes));
+    let (bulk, bulk_frames) = mpsc::channel(BULK_FRAMES_MAX);
+    let (asked, requests) = mpsc::channel(ASKED_MAX);
+    let write = write_all(writer, frames, bulk_frames, move |bytes| {
+        counting.0.count_sent(&counting.1, bytes);
+    });
+    let give = give(share.clone(), requests, bulk);
+    let outbox = Outbox { frames: outbox, asked };
     let sender = Sender::new(share, to, reader, welcome, outbox, first_pass, closing);
     let work = async {
         match sender {
@@ -94,14 +99,25 @@ pub async fn serve<E: Env>(
             // The outbox closes only when `work` has ended, and then that branch was taken.
             Ok(()) => pending().await,
         },
+        end = give => match end {
+            Err(error) => error,
+            // So do the requests.
+            Ok(()) => pending().await,
+        },
     }
+}
+
+/// Ways out of a [`Sender`]: to the peer, and to whoever answers its requests for contents.
+struct Outbox {
+    frames: mpsc::Sender<Bytes>,
+    asked: mpsc::Sender<Asked>,
 }
 
 struct Sender<E: Env> {
     share: Arc<Share<E>>,
     to: NodeName,
     reader: FrameReader<ReadHalf<Stream<E>>>,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: Outbox,
     knows: ReceiverKnows,
     rows_sent: RowsSent,
     pass: Option<Pass>,
@@ -123,7 +139,7 @@ impl<E: Env> Sender<E> {
         to: NodeName,
         reader: FrameReader<ReadHalf<Stream<E>>>,
         welcome: Welcome,
-        outbox: mpsc::Sender<Bytes>,
+        outbox: Outbox,
         first_pass: signal::Sender<bool>,
         closing: signal::Receiver<bool>,
     ) -> Result<Self, LinkError> {
@@ -172,6 +188,7 @@ impl<E: Env> Sender<E> {
             if *self.closing.borrow() && self.pass.is_none() && self.in_flight.is_empty() {
                 let _ = self
                     .outbox
+                    .frames
                     .try_send(encode(&Frame::Goodbye("a nearer successor is back".into())));
                 return LinkError::Closed;
             }
@@ -182,7 +199,7 @@ impl<E: Env> Sender<E> {
             let step = tokio::select! {
                 biased;
                 frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
-                    Ok(frame) => self.hear(frame).await,
+                    Ok(frame) => self.hear(frame),
                     Err(error) => Err(error),
                 },
                 _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after)),
@@ -274,10 +291,10 @@ impl<E: Env> Sender<E> {
         self.in_flight.push_back((self.number, frame.len(), ends));
         self.said = Instant::now();
         // Never full: the window is smaller than the outbox, and the rest yields to it.
-        self.outbox.send(frame).await.map_err(|_| LinkError::Closed)
+        self.outbox.frames.send(frame).await.map_err(|_| LinkError::Closed)
     }
 
-    async fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
+    fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
         self.heard = Instant::now();
         match frame {
             Frame::Ack(ack) => {
@@ -302,7 +319,8 @@ impl<E: Env> Sender<E> {
                 }
                 self.rows_sent.hear(&self.share.board, rows);
             }
-            Frame::Want(want) => self.give(want).await?,
+            Frame::Want(want) => self.ask(Asked::Range(want))?,
+            Frame::WantRecipe(want) => self.ask(Asked::Recipe(want))?,
             Frame::Ping => {}
             Frame::Goodbye(reason) => return Err(LinkError::Goodbye(reason)),
             _ => return Err(LinkError::Protocol("a frame that only an upstream sends")),
@@ -310,35 +328,14 @@ impl<E: Env> Sender<E> {
         Ok(())
     }
 
-    /// Answers a request for a content.
-    async fn give(&mut self, want: Want) -> Result<(), LinkError> {
-        let share = self.share.clone();
-        let (hash, path) = (want.hash, want.path.clone());
-        let job = self.share.env.blocking(move || -> Result<_, ShareError> {
-            let reader = share.index.read()?;
-            let record = reader.record(&path)?;
-            share.find_content(&path, &hash, record.as_ref(), &reader)
-        });
-        let Some(content) = job.await? else {
-            self.say(&Frame::Unavailable(hash));
-            return Ok(());
-        };
-        let from = usize::try_from(want.offset).unwrap_or(usize::MAX).min(content.len());
-        let length = usize::try_from(want.length).unwrap_or(usize::MAX).min(content.len() - from);
-        let wanted = content.slice(from..from + length);
-        for (index, start) in (0..wanted.len()).step_by(CHUNK_BYTES_MAX).enumerate() {
-            let end = wanted.len().min(start + CHUNK_BYTES_MAX);
-            let offset = want.offset + (index * CHUNK_BYTES_MAX) as u64;
-            let chunk = Frame::Chunk(Chunk { hash, offset, data: wanted.slice(start..end) });
-            self.outbox.send(encode(&chunk)).await.map_err(|_| LinkError::Closed)?;
-        }
-        self.said = Instant::now();
-        Ok(())
+    fn ask(&self, request: Asked) -> Result<(), LinkError> {
+        let asked = self.outbox.asked.try_send(request);
+        asked.map_err(|_| LinkError::Protocol("too many requests for contents at a time"))
     }
 
     /// Sends a small frame, unless the peer does not take any: then it will be found silent.
     fn say(&mut self, frame: &Frame) {
         self.said = Instant::now();
-        let _ = self.outbox.try_send(encode(frame));
+        let _ = self.outbox.frames.try_send(encode(frame));
     }
 }

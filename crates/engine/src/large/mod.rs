@@ -1,0 +1,22 @@
+//! Contents that are too large to travel inside a batch.
+//!
+//! - [`digest`]: a large file that changed is hashed piece by piece, away from the gate; a look then
+//!   finds its hash ready.
+//! - [`chunks`]: cutting a file into the chunks of its recipe, and keeping recipes at hand.
+//! - [`partial`]: a content being put together in staging, from what is here and what arrives.
+//! - [`pull`]: fetching a content that an entry announced. One that was interrupted goes on where it
+//!   was: every chunk of the partial file is held against the recipe, none is taken on trust.
+//! - [`spares`]: contents that are here under another name, or were a moment ago.
+//!
+//! Nothing here holds more than a few chunks of a content in memory.
+
+pub mod chunks;
+pub mod digest;
+pub mod partial;
+pub mod pull;
+pub mod spares;
+
+/// Read at a time.
+const READ_BYTES: usize = 256 << 10;
+/// Worked through in one job: bounds how long a thread is held and how late a stop is noticed.
+const SLICE_BYTES: u64 = 64 << 20;
