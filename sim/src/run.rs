@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(3);
 /// The same where thousands of runs make up for it.
 const SETTLE_BRIEF: Duration = Duration::from_millis(150);
 const QUIET_BRIEF: Duration = Duration::from_millis(250);
+/// Displaced large files are gone after a minute, and a few seconds until somebody looks.
+const SPARES_KEPT: Duration = Duration::from_secs(70);
 /// How often convergence is looked at: comparing trees costs.
 const LOOK_EVERY: u32 = 20;
 
@@ -281,6 +283,9 @@ fn silence(world: &mut World, brief: bool) -> Result<(), Failure> {
         }
         Ok(check::activity(&world.machines))
     };
+    if check::keeps_spares(&world.machines) {
+        wait(world, SPARES_KEPT)?;
+    }
     let before = wait(world, settle)?;
     let after = wait(world, quiet)?;
     check::quiet(&world.machines, &before, &after, world.now_ns())
