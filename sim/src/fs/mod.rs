@@ -10,6 +10,8 @@ mod disk;
 mod durability;
 mod errno;
 mod fall;
+#[cfg(test)]
+mod fall_tests;
 mod inode;
 mod storage;
 #[cfg(test)]
