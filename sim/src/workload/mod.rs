@@ -178,6 +178,10 @@ impl Disk {
         let slot = self.lookup(from_dir, from.name())?;
         let to_dir = self.upload_dir(to)?;
         let displaced = self.lookup(to_dir, to.name()).ok().filter(|displaced| *displaced != slot);
+        if displaced.is_none() && self.lookup(to_dir, to.name()).is_ok() {
+            // Two names of one file, or the same name: rename(2) does nothing.
+            return Ok(());
+        }
         let displaced = displaced.map(|slot| (slot, self.content(slot)));
         let ends = ((from_dir, from.name()), (to_dir, to.name()));
         self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
