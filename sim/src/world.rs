@@ -553,6 +553,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             exclude: config.exclude.clone(),
             durability,
             owner: config.owner.unwrap_or(false),
+            limits: Default::default(),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
         dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),

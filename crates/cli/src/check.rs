@@ -79,6 +79,11 @@ fn explain_share(text: &mut String, config: &Config, share: &ShareConfig) {
             .join(", "),
     };
     let _ = writeln!(text, "  excludes    {excluded}");
+    let largest = match share.limits.max_file_size {
+        None => "files of any size that this version replicates".to_owned(),
+        Some(bytes) => format!("files made here of at most {bytes} bytes"),
+    };
+    let _ = writeln!(text, "  takes       {largest}");
     let promise = match share.durability {
         Durability::Batch => "what is acknowledged survives power loss (durability \"batch\")",
         Durability::None => {

@@ -1,22 +1,25 @@
 //! `run`: the daemon. Starts the node and its control socket, tells systemd how it is doing, and
-//! stops in order on SIGTERM or SIGINT; a second signal ends it at once.
+//! stops in order on SIGTERM or SIGINT; a second signal ends it at once. SIGHUP reloads.
 //!
 //! A panic anywhere in the node ends the process: systemd restarts it, and recovery is made for it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use chainsync_engine::{Handle, Node, StartError};
-use chainsync_env::Env;
 use chainsync_host::tls::TlsConfig;
 use chainsync_host::{HostEnv, PrivateKey};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::args;
 use crate::config::{self, Config, Open};
 use crate::control::{BindError, Server};
 use crate::failure::{Exit, Failure};
 use crate::logging;
+use crate::reload::Reloader;
+use crate::system;
 
 /// Draining means: what is in flight is applied and committed. Longer than that and it hangs.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,33 +34,43 @@ pub(crate) fn run(options: &args::Run) -> Result<Exit, Failure> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
         })?;
-    let env = host(&config)?;
-    let result = runtime.block_on(serve(env, config));
+    system::raise_descriptors();
+    system::refuse_owner(&config)?;
+    let tls = tls(&config)?;
+    let result = runtime.block_on(serve(&options.config, tls, config));
     // What is still running here did not stop when asked; the process does not wait for it.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-/// The real world, with this node's key; only the other nodes of its rings may connect.
-fn host(config: &Config) -> Result<HostEnv, Failure> {
+/// This node's key; only the other nodes may connect.
+fn tls(config: &Config) -> Result<TlsConfig, Failure> {
     let broken = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Usage, error, "`chainsync check` explains the configuration")
     };
     let key = PrivateKey::load(&config.key, config.key_access).map_err(|error| broken(&error))?;
     let peers = config.node.nodes.values().filter(|peer| peer.name != config.node.node);
-    let tls = TlsConfig::new(&key, peers.map(|peer| peer.id)).map_err(|error| broken(&error))?;
-    Ok(HostEnv::new(tls))
+    TlsConfig::new(&key, peers.map(|peer| peer.id)).map_err(|error| broken(&error))
 }
 
-async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
+async fn serve(file: &Path, tls: TlsConfig, config: Config) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     let (name, shares) = (config.node.node.clone(), config.node.shares.len());
-    let node = Node::start(env, config.node).await.map_err(start_failure)?;
+    let node = Node::start(HostEnv::new(tls.clone()), config.node).await.map_err(start_failure)?;
     let handle = node.handle();
     // After the node: its lock on the index decides which of two daemons is the one.
     let server = Server::bind(&config.socket).map_err(bind_failure)?;
     tracing::info!(node = %name, shares, socket = %config.socket.display(), "started");
     notify(&[NotifyState::Ready]);
+
+    let reloader = Reloader {
+        file: file.to_owned(),
+        handle: handle.clone(),
+        tls,
+        key: config.key,
+        socket: config.socket,
+    };
+    let mut reloading = Reloading::default();
 
     let node = node.run();
     let control = server.run(handle.clone());
@@ -68,10 +81,9 @@ async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
             biased;
             wish = signals.next() => match wish {
                 Wish::Stop => break,
-                Wish::Reload => tracing::warn!(
-                    "SIGHUP: reloading comes in a later version; restart to read the configuration"
-                ),
+                Wish::Reload => reloading.ask(&reloader),
             },
+            () = reloading.ended() => reloading.next(&reloader),
             () = &mut node => {
                 tracing::error!("the node has ended by itself");
                 return Ok(Exit::No);
@@ -102,6 +114,46 @@ async fn serve<E: Env>(env: E, config: Config) -> Result<Exit, Failure> {
             }
             // Whoever asks while it drains gets an answer.
             () = &mut control => {}
+        }
+    }
+}
+
+/// A reload runs beside the node: it is the node that carries it out.
+#[derive(Default)]
+struct Reloading {
+    task: Option<JoinHandle<()>>,
+    /// SIGHUP came meanwhile: the file may have changed after it was read.
+    again: bool,
+}
+
+impl Reloading {
+    fn ask(&mut self, reloader: &Reloader) {
+        if self.task.is_some() {
+            self.again = true;
+            return;
+        }
+        // What systemd waits for with Type=notify-reload; a plain Type=notify ignores it.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "no monotonic clock for systemd"),
+        }
+        self.task = Some(tokio::spawn(reloader.clone().reload()));
+    }
+
+    /// Waits for the reload under way; for ever if there is none.
+    async fn ended(&mut self) {
+        match &mut self.task {
+            // A panic in it was logged by the runtime, and changed nothing here.
+            Some(task) => drop(task.await),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn next(&mut self, reloader: &Reloader) {
+        self.task = None;
+        notify(&[NotifyState::Ready]);
+        if std::mem::take(&mut self.again) {
+            self.ask(reloader);
         }
     }
 }

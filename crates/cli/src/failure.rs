@@ -46,6 +46,32 @@ impl Failure {
         Self { exit, message, next: String::new(), rendered: true }
     }
 
+    /// The whole of it, as it is printed.
+    pub(crate) fn text(&self) -> String {
+        match self.rendered {
+            true => self.message.clone(),
+            false => format!("{}; next: {}", self.message, self.next),
+        }
+    }
+
+    /// Its errors with their places, on one line.
+    pub(crate) fn summary(&self) -> String {
+        if !self.rendered {
+            return self.message.clone();
+        }
+        let mut errors: Vec<String> = Vec::new();
+        let mut lines = self.message.lines();
+        while let Some(line) = lines.next() {
+            let Some(title) = line.strip_prefix("error: ") else { continue };
+            let place = lines.next().and_then(|line| line.trim_start().strip_prefix("--> "));
+            errors.push(match place {
+                Some(place) => format!("{place}: {title}"),
+                None => title.to_owned(),
+            });
+        }
+        errors.join("; ")
+    }
+
     /// Prints it on stderr, and says how to exit.
     pub(crate) fn report(&self) -> Exit {
         if self.rendered {

@@ -21,8 +21,10 @@ mod flush;
 mod keygen;
 mod logging;
 mod output;
+mod reload;
 mod show;
 mod status;
+mod system;
 
 use std::process::ExitCode;
 

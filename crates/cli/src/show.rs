@@ -45,6 +45,13 @@ pub(crate) fn status(status: &Status, now: &Now) -> String {
         status.version,
         now.clock(status.started_ms)
     );
+    if let Some(refused) = &status.refused_reload {
+        let (at, why) = (now.clock(refused.at_ms), &refused.reason);
+        let _ = writeln!(
+            text,
+            "RELOAD REFUSED at {at}, the configuration before it is in force: {why}"
+        );
+    }
     if status.shares.is_empty() {
         text.push_str("no shares\n");
     }
@@ -243,7 +250,7 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chainsync_engine::status::{Counters, Lacking, LinkStatus, UpstreamStatus};
+    use chainsync_engine::status::{Counters, Lacking, LinkStatus, RefusedReload, UpstreamStatus};
 
     use super::*;
 
@@ -289,7 +296,13 @@ mod tests {
             counters: Counters::default(),
         };
         let (node, version) = ("apollo".to_owned(), "0.1.0".to_owned());
-        Status { node, version, started_ms: NOON - 3_600_000, shares: vec![share] }
+        Status {
+            node,
+            version,
+            started_ms: NOON - 3_600_000,
+            shares: vec![share],
+            refused_reload: None,
+        }
     }
 
     #[test]
@@ -317,6 +330,8 @@ mod tests {
         alone.upstream.clear();
         alone.halted = Some("its root is not the directory that was indexed".to_owned());
         well.shares.push(alone);
+        let reason = "/etc/chainsync.toml:15:11: the ring is empty, in share `images`".to_owned();
+        well.refused_reload = Some(RefusedReload { at_ms: NOON, reason });
         insta::assert_snapshot!(status(&well, &now));
     }
 

@@ -159,6 +159,23 @@ fn tail(log: &Path) -> String {
 }
 
 #[test]
+fn flush_includes_what_is_deep_in_new_directories() {
+    let ring = Ring::start();
+    for number in 0..10 {
+        // Each level is found only when the one above it is watched.
+        let path = format!("{number}/a/b/c/d/e/f/g/upload");
+        ring.upload("apollo", &path, "deep");
+        let (code, said) = ring.flush("apollo", "20s", &[]);
+        assert_eq!(code, 0, "{said}");
+        for name in ["chronos", "hermes"] {
+            let target = ring.home(name).join("share").join(&path);
+            let found = std::fs::read_to_string(&target);
+            assert_eq!(found.ok().as_deref(), Some("deep"), "{path} on {name}, right after flush");
+        }
+    }
+}
+
+#[test]
 fn a_killed_node_is_bypassed_and_catches_up_without_a_command() {
     let mut ring = Ring::start();
     for (index, name) in NODES.iter().enumerate() {
@@ -244,7 +261,7 @@ fn a_daemon_stops_in_order_and_refuses_to_run_twice() {
     assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains("next:"), "{}", text(&second.stderr));
     assert_eq!(ring.flush("apollo", "5s", &["--share", "nonesuch"]).0, 2);
-    // Reload comes later; until then it must not end the daemon.
+    // Reads its file again, and goes on.
     ring.signal(0, Signal::HUP);
     assert_eq!(ring.flush("apollo", "20s", &[]).0, 0);
     ring.signal(0, Signal::TERM);

@@ -41,6 +41,13 @@ use crate::version::{Stamp, WALL_MS_MAX};
 pub const PROTOCOL_MIN: u32 = 1;
 pub const PROTOCOL_MAX: u32 = 1;
 
+/// The greatest protocol that two ranges (least, greatest) share. A range that is upside down shares
+/// nothing.
+pub fn common_protocol(mine: (u32, u32), theirs: (u32, u32)) -> Option<u32> {
+    let (least, greatest) = (mine.0.max(theirs.0), mine.1.min(theirs.1));
+    (least <= greatest && mine.0 <= mine.1 && theirs.0 <= theirs.1).then_some(greatest)
+}
+
 /// A frame, without its length. A full batch is at most 4 MiB + 1 MiB of contents and 4 MiB of
 /// entries; the rest is room for a full pass's list of paths.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;

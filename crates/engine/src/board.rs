@@ -17,7 +17,7 @@ const PROBLEMS_MAX: usize = 10_000;
 
 pub struct Board {
     me: NodeName,
-    ring: Ring,
+    ring: Mutex<Ring>,
     inner: Mutex<Inner>,
     counters: Mutex<Counters>,
     /// Counts changes of the rows; connections wait for it.
@@ -41,6 +41,8 @@ struct Inner {
     sweeping: bool,
     sending: bool,
     states: BTreeMap<NodeName, (MemberState, u64)>,
+    /// Members that answered and would have no link, and why.
+    refusals: BTreeMap<NodeName, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,12 +79,24 @@ impl Board {
         let inner = Inner { id: RowId { run, number: 0 }, ..Inner::default() };
         Self {
             me,
-            ring,
+            ring: Mutex::new(ring),
             inner: Mutex::new(inner),
             counters: Mutex::default(),
             rows_moved: signal::Sender::new(0),
             touched: signal::Sender::new(0),
         }
+    }
+
+    /// A reload may bring another one. Who is not in it any more is forgotten.
+    pub fn set_ring(&self, ring: Ring) {
+        let mut inner = lock(&self.inner);
+        inner.rows.retain(|node| ring.contains(node));
+        inner.states.retain(|node, _| ring.contains(node));
+        inner.refusals.retain(|node, _| ring.contains(node));
+        *lock(&self.ring) = ring;
+        drop(inner);
+        self.rows_moved.send_modify(|count| *count += 1);
+        self.touch();
     }
 
     pub fn count(&self, change: impl FnOnce(&mut Counters)) {
@@ -177,6 +191,17 @@ impl Board {
         self.touch();
     }
 
+    /// Notes why a member refuses a link, or that it does not. Says whether that is news.
+    pub fn note_refusal(&self, node: &NodeName, reason: Option<&str>) -> bool {
+        let refusals = &mut lock(&self.inner).refusals;
+        match reason {
+            Some(reason) => {
+                refusals.insert(node.clone(), reason.to_owned()).as_deref() != Some(reason)
+            }
+            None => refusals.remove(node).is_some(),
+        }
+    }
+
     pub fn set_link(&self, link: Option<Link>) {
         let mut inner = lock(&self.inner);
         let moved = inner.link.as_ref().map(|link| &link.to) != link.as_ref().map(|link| &link.to);
@@ -217,7 +242,7 @@ impl Board {
     /// Takes in a row that came along a link. A row of this node from an earlier run that is still
     /// talked about raises this run above it.
     pub fn hear(&self, node: &NodeName, row: Row) -> bool {
-        if !self.ring.contains(node) {
+        if !lock(&self.ring).contains(node) {
             return false;
         }
         let mut inner = lock(&self.inner);
@@ -330,7 +355,8 @@ impl Board {
     pub fn update_states(&self, now_ms: u64) -> BTreeMap<NodeName, (MemberState, u64)> {
         let reachable = self.reachable();
         let mut inner = lock(&self.inner);
-        for node in self.ring.nodes() {
+        let ring = lock(&self.ring).clone();
+        for node in ring.nodes() {
             let known = inner.rows.get(node).is_some();
             let state = match (*node == self.me, reachable.contains(node), known) {
                 (true, _, _) => MemberState::Me,

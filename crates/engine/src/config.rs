@@ -33,6 +33,14 @@ pub struct ShareConfig {
     pub durability: Durability,
     /// Whether numeric owners are replicated.
     pub owner: bool,
+    pub limits: Limits,
+}
+
+/// What a share takes at most. A path that is beyond is a problem here, and the rest goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Bytes of a file made on this node; `None` for any size that the version can do.
+    pub max_file_size: Option<u64>,
 }
 
 /// What "acknowledged" promises.

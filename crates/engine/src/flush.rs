@@ -119,7 +119,7 @@ impl<E: Env> Share<E> {
             report.applied.clear();
             report.lacking.clear();
             report.left_out.clear();
-            for node in self.config.ring.nodes() {
+            for node in self.ring().nodes() {
                 match self.lacks(node, wanted, challenge, &reachable) {
                     None => report.applied.push(node.to_string()),
                     Some(reason) => {

@@ -65,6 +65,18 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
+/// Why a file that is larger than its share allows is a problem.
+struct OverLimit {
+    size: u64,
+    max: u64,
+}
+
+impl std::fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { size, max } = self;
+        write!(f, "the file has {size} bytes, more than `max_file_size` allows here ({max})")
+    }
+}
 /// What is at a path: its kind, its content if it is small, its stat, and the wall clock before it
 /// was looked at.
 type Seen = (Kind, Option<Bytes>, Stat, i128);
@@ -146,11 +158,13 @@ impl<E: Env> Job<'_, E> {
     ) -> Result<(), ShareError> {
         self.troubled = false;
         let is_dir = stat.is_some_and(|stat| stat.file_type == FileType::Dir);
-        if self.share.is_excluded(path, is_dir) {
-            return Ok(());
-        }
         let record = self.reader.record(path)?;
         let published = record.as_ref().and_then(Record::published);
+        let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+        // A rule for directories holds for one that is gone, too.
+        if self.share.is_excluded(path, is_dir || (stat.is_none() && was_dir)) {
+            return Ok(());
+        }
         match decide(record.as_ref(), stat.as_ref(), None, self.share.device) {
             Action::Problem(what) => {
                 self.problem(path, &what);
@@ -160,7 +174,6 @@ impl<E: Env> Job<'_, E> {
                 self.share.board.count(|counters| counters.hints_without_change += 1)
             }
             _ => {
-                let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
                 if was_dir && !is_dir {
                     self.find_deleted_below(path)?;
                 }
@@ -207,7 +220,10 @@ impl<E: Env> Job<'_, E> {
         let live =
             |record: &Record| record.published().is_some_and(|published| published.kind.is_live());
         for (below, record) in self.reader.below(path, &mut |record| live(record))? {
-            self.find_deleted(&below, record.published());
+            // Nobody looks at what is excluded, so nobody saw it go.
+            if !self.share.is_excluded(&below, record.kind.is_dir()) {
+                self.find_deleted(&below, record.published());
+            }
         }
         Ok(())
     }
@@ -220,9 +236,14 @@ impl<E: Env> Job<'_, E> {
         stat: &Stat,
         published: Option<Published>,
     ) -> Result<(), ShareError> {
+        let max = self.share.settings().limits.max_file_size.unwrap_or(u64::MAX);
         let read = match stat.file_type {
             FileType::Dir => self.read_dir(path, stat, published.as_ref()),
             FileType::Symlink => self.read_symlink(path, stat),
+            _ if stat.size > max => {
+                self.problem(path, &OverLimit { size: stat.size, max });
+                return Ok(());
+            }
             _ if stat.size > INLINE_BYTES_MAX => self.read_large(path, urgency),
             _ => self.read_content(path, urgency),
         };
@@ -385,7 +406,7 @@ impl<E: Env> Job<'_, E> {
         // in that one is to be looked at too, it may be gone with it.
         for (child, record) in self.reader.children(Some(path))? {
             if record.is_live_on_disk() {
-                self.share.hints.add(child, Urgency::Started);
+                self.share.hints.add_found(child, Urgency::Started);
             }
         }
         self.share.hint_children(&mut self.dirs, Some(path))
@@ -488,7 +509,7 @@ impl<E: Env> Share<E> {
         for entry in entries {
             match RelPath::child(path, &entry.name) {
                 Ok(child) if is_own(&child) => {}
-                Ok(child) => self.hints.add(child, Urgency::Started),
+                Ok(child) => self.hints.add_found(child, Urgency::Started),
                 Err(error) => {
                     if let Some(path) = path {
                         self.board.problem(path, &error, self.now_ms());

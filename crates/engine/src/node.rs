@@ -3,25 +3,28 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chainsync_core::wire::Frame;
 use chainsync_core::{NodeId, ShareName};
 use chainsync_env::{Env, Listener, Net};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, ShareConfig};
 use crate::link::LinkError;
 use crate::link::connection::FrameReader;
 use crate::link::receive::{
-    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, refuse, serve, shares_protocol,
+    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, common_protocol, no_common_protocol, refuse,
+    serve,
 };
-use crate::share::Share;
+use crate::reload::{ReloadError, Reloaded};
+use crate::settings::Settings;
+use crate::share::{Share, lock};
 use crate::signal;
-use crate::status::{FlushReport, Status};
+use crate::status::{FlushReport, RefusedReload, ShareStatus, Status};
 use crate::{large, link, recover, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
@@ -35,17 +38,38 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Node<E: Env> {
     shared: Arc<Shared<E>>,
     listener: <E::Net as Net>::Listener,
-    apply: BTreeMap<ShareName, mpsc::Receiver<Arrived>>,
+    opened: Vec<OpenShare<E>>,
+    reloads: mpsc::Receiver<ReloadRequest>,
 }
 
-struct Shared<E: Env> {
-    env: E,
-    config: NodeConfig,
-    shares: Vec<Arc<Share<E>>>,
-    apply: BTreeMap<ShareName, mpsc::Sender<Arrived>>,
+pub(crate) struct Shared<E: Env> {
+    pub(crate) env: E,
+    pub(crate) config: Mutex<Arc<NodeConfig>>,
+    /// Those that run, with the way to their applier.
+    pub(crate) shares: Mutex<Vec<Running<E>>>,
+    /// Those that could not begin, and why.
+    halted: Mutex<Vec<(ShareName, String)>>,
     started_ms: u64,
     stop: signal::Sender<bool>,
+    reloads: mpsc::Sender<ReloadRequest>,
+    refused: Mutex<Option<RefusedReload>>,
 }
+
+type Running<E> = (Arc<Share<E>>, mpsc::Sender<Arrived>);
+
+/// A share that is open and does not run yet.
+pub(crate) struct OpenShare<E: Env> {
+    pub(crate) share: Arc<Share<E>>,
+    released: oneshot::Receiver<()>,
+}
+
+struct ReloadRequest {
+    config: NodeConfig,
+    answer: oneshot::Sender<Result<Reloaded, ReloadError>>,
+}
+
+/// A second one waits for the first.
+const RELOADS_MAX: usize = 2;
 
 /// Asks a running node, and stops it. Cheap to clone; once the node has ended, its answers are the
 /// last ones.
@@ -59,6 +83,9 @@ pub struct Handle {
 pub enum StartError {
     #[error("share `{share}`: {reason}")]
     Share { share: ShareName, reason: String },
+    /// Only this share cannot go on: others do, if there are any.
+    #[error("share `{share}`: {reason}")]
+    Halted { share: ShareName, reason: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
 }
@@ -71,33 +98,34 @@ impl<E: Env> Node<E> {
             .listen(&config.listen)
             .await
             .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
-        let mut shares = Vec::new();
-        let mut senders = BTreeMap::new();
-        let mut receivers = BTreeMap::new();
-        for share in &config.shares {
-            let (opener, node, about) = (env.clone(), config.clone(), share.clone());
-            let open = env.blocking(move || recover::open(&opener, &node, &about));
-            let opened = open.await?;
-            let peers = config.nodes.clone();
-            let (heartbeat, dead_after) = (config.heartbeat, config.dead_after);
-            let share = Share::new(
-                env.clone(),
-                config.node.clone(),
-                share.clone(),
-                peers,
-                heartbeat,
-                dead_after,
-                opened,
-            );
-            let (sender, receiver) = mpsc::channel(APPLY_QUEUE_MAX);
-            senders.insert(share.config.name.clone(), sender);
-            receivers.insert(share.config.name.clone(), receiver);
-            shares.push(Arc::new(share));
-        }
         let started_ms = u64::try_from(env.wall_ns() / 1_000_000).unwrap_or(0);
-        let stop = signal::Sender::new(false);
-        let shared = Shared { env, config, shares, apply: senders, started_ms, stop };
-        Ok(Self { shared: Arc::new(shared), listener, apply: receivers })
+        let (sender, reloads) = mpsc::channel(RELOADS_MAX);
+        let shared = Shared {
+            env,
+            config: Mutex::new(Arc::new(config.clone())),
+            shares: Mutex::default(),
+            halted: Mutex::default(),
+            started_ms,
+            stop: signal::Sender::new(false),
+            reloads: sender,
+            refused: Mutex::default(),
+        };
+        let mut opened = Vec::new();
+        let mut halted = Vec::new();
+        for share in &config.shares {
+            match shared.open(&config, share).await {
+                Ok(share) => opened.push(share),
+                Err(StartError::Halted { share, reason }) => halted.push((share, reason)),
+                Err(error) => return Err(error),
+            }
+        }
+        // A node that could do nothing at all had better say so than run.
+        if opened.is_empty() && !halted.is_empty() {
+            let (share, reason) = halted.swap_remove(0);
+            return Err(StartError::Halted { share, reason });
+        }
+        shared.set_halted(halted);
+        Ok(Self { shared: Arc::new(shared), listener, opened, reloads })
     }
 
     pub fn handle(&self) -> Handle {
@@ -107,25 +135,24 @@ impl<E: Env> Node<E> {
     /// Runs until [`Handle::stop`], then lets the work at hand finish. A task that panics ends the
     /// node with that panic.
     pub async fn run(self) {
-        let Self { shared, listener, mut apply } = self;
+        let Self { shared, listener, opened, mut reloads } = self;
         let mut stop = shared.stop.subscribe();
-        let mut joined = JoinSet::new();
-        for share in &shared.shares {
-            joined.spawn(tasks::ingest(share.clone()));
-            joined.spawn(tasks::keep(share.clone()));
-            joined.spawn(large::digest::run(share.clone()));
-            joined.spawn(large::pull::run(share.clone()));
-            if let Some(arrived) = apply.remove(&share.config.name) {
-                joined.spawn(apply_when_ready(share.clone(), arrived));
-            }
-            joined.spawn(link_when_ready(share.clone()));
+        let mut tasks = Tasks::default();
+        for share in opened {
+            shared.begin(share, &mut tasks);
         }
-        joined.spawn(listen(shared.clone(), listener));
+        tasks.joined.spawn(listen(shared.clone(), listener));
         loop {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                ended = joined.join_next() => match ended {
+                // The sender lives as long as the node.
+                Some(ReloadRequest { config, answer }) = reloads.recv() => {
+                    let result = shared.reload(config, &mut tasks).await;
+                    // Whoever asked may be gone: it happened all the same.
+                    let _ = answer.send(result);
+                }
+                ended = tasks.joined.join_next() => match ended {
                     Some(Err(error)) if error.is_panic() => {
                         std::panic::resume_unwind(error.into_panic());
                     }
@@ -135,7 +162,7 @@ impl<E: Env> Node<E> {
                 },
             }
         }
-        for share in &shared.shares {
+        for share in &shared.shares() {
             // Whoever holds the gate finishes what it is doing.
             let _gate = share.gate.lock().await;
             let worker = share.clone();
@@ -143,8 +170,26 @@ impl<E: Env> Node<E> {
                 tracing::error!(error = %Chain(&error), "the index is in trouble");
             }
         }
-        joined.shutdown().await;
-        tracing::info!(node = %shared.config.node, "stopped");
+        tasks.joined.shutdown().await;
+        tracing::info!(node = %shared.config().node, "stopped");
+    }
+}
+
+/// The tasks of a running node, by share.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    joined: JoinSet<()>,
+    of_share: BTreeMap<ShareName, (Vec<AbortHandle>, oneshot::Receiver<()>)>,
+}
+
+impl Tasks {
+    /// Ends a share's tasks. What is returned ends when nobody uses the share any more.
+    pub(crate) fn abort(&mut self, share: &ShareName) -> Option<oneshot::Receiver<()>> {
+        let (handles, released) = self.of_share.remove(share)?;
+        for handle in handles {
+            handle.abort();
+        }
+        Some(released)
     }
 }
 
@@ -213,13 +258,15 @@ async fn read_hello<E: Env>(
     let Frame::Hello(hello) = reader.next(|_| ()).await? else {
         return Err(LinkError::Protocol("it did not say hello"));
     };
-    let found = shared.shares.iter().find(|share| share.config.name == hello.share);
-    let apply = shared.apply.get(&hello.share).cloned();
-    let refusal = refusal(shared, found.map(AsRef::as_ref), &hello, id);
-    let greeted = Greeted { reader, writer, hello };
-    match (found, apply, refusal) {
-        (Some(share), Some(apply), None) => Ok((share.clone(), apply, greeted)),
-        (_, _, refusal) => {
+    let found = {
+        let shares = lock(&shared.shares);
+        shares.iter().find(|(share, _)| share.config.name == hello.share).cloned()
+    };
+    let refusal = refusal(shared, found.as_ref().map(|(share, _)| &**share), &hello, id);
+    let greeted = Greeted { reader, writer, hello, id };
+    match (found, refusal) {
+        (Some((share, apply)), None) => Ok((share, apply, greeted)),
+        (_, refusal) => {
             let reason = refusal.unwrap_or_else(|| "no such share".to_owned());
             refuse(greeted, &reason).await;
             Err(LinkError::Goodbye(reason))
@@ -235,18 +282,24 @@ fn refusal<E: Env>(
     id: NodeId,
 ) -> Option<String> {
     let node = &hello.node;
-    match shared.config.nodes.get(node) {
-        Some(peer) if peer.id == id && *node != shared.config.node => {}
+    let config = shared.config();
+    match config.nodes.get(node) {
+        Some(peer) if peer.id == id && *node != config.node => {}
         _ => return Some(format!("`{node}` is not the node with this key here")),
     }
+    let halted = lock(&shared.halted);
+    if let Some((_, reason)) = halted.iter().find(|(name, _)| *name == hello.share) {
+        return Some(format!("halted: {reason}"));
+    }
+    drop(halted);
     let Some(share) = share else {
         return Some(format!("there is no share `{}` here", hello.share));
     };
-    if !share.config.ring.contains(node) {
+    if !share.ring().contains(node) {
         return Some(format!("`{node}` is not in the ring of `{}` here", hello.share));
     }
-    if !shares_protocol(hello) {
-        return Some("no common protocol version: update the older node".to_owned());
+    if common_protocol(hello).is_none() {
+        return Some(no_common_protocol(&config.node, hello));
     }
     if !*share.ready.borrow() {
         return Some("not ready: still looking at its tree".to_owned());
@@ -265,24 +318,100 @@ trait Asked: Send + Sync {
         timeout: Duration,
         live: bool,
     ) -> Answer<'a, Option<Vec<FlushReport>>>;
+    fn reload(&self, config: NodeConfig) -> Answer<'_, Result<Reloaded, ReloadError>>;
+    fn note_refused(&self, reason: String);
     fn stop(&self);
 }
 
 impl<E: Env> Shared<E> {
+    pub(crate) fn config(&self) -> Arc<NodeConfig> {
+        lock(&self.config).clone()
+    }
+
+    /// Those that run.
+    pub(crate) fn shares(&self) -> Vec<Arc<Share<E>>> {
+        lock(&self.shares).iter().map(|(share, _)| share.clone()).collect()
+    }
+
+    pub(crate) fn set_halted(&self, halted: Vec<(ShareName, String)>) {
+        for (share, reason) in &halted {
+            tracing::error!(%share, reason, "the share is halted: it does not start");
+        }
+        *lock(&self.halted) = halted;
+    }
+
+    /// Opens one share. Nothing moves before [`begin`](Self::begin).
+    pub(crate) async fn open(
+        &self,
+        config: &NodeConfig,
+        share: &ShareConfig,
+    ) -> Result<OpenShare<E>, StartError> {
+        let settings = Settings::new(config, share).map_err(|error| StartError::Share {
+            share: share.name.clone(),
+            reason: format!("exclude: {error}"),
+        })?;
+        let (opener, node, about) = (self.env.clone(), config.clone(), share.clone());
+        let open = self.env.blocking(move || recover::open(&opener, &node, &about));
+        let opened = open.await?;
+        let (share, released) =
+            Share::new(self.env.clone(), config.node.clone(), share, settings, opened);
+        Ok(OpenShare { share: Arc::new(share), released })
+    }
+
+    /// Starts a share's tasks and lets its upstreams in.
+    pub(crate) fn begin(&self, open: OpenShare<E>, tasks: &mut Tasks) {
+        let OpenShare { share, released } = open;
+        let (sender, arrived) = mpsc::channel(APPLY_QUEUE_MAX);
+        let handles = vec![
+            tasks.joined.spawn(tasks::ingest(share.clone())),
+            tasks.joined.spawn(tasks::keep(share.clone())),
+            tasks.joined.spawn(large::digest::run(share.clone())),
+            tasks.joined.spawn(large::pull::run(share.clone())),
+            tasks.joined.spawn(apply_when_ready(share.clone(), arrived)),
+            tasks.joined.spawn(link_when_ready(share.clone())),
+        ];
+        tasks.of_share.insert(share.config.name.clone(), (handles, released));
+        lock(&self.shares).push((share, sender));
+    }
+
     fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {
         let chosen = |share: &&Arc<Share<E>>| name.is_none_or(|name| share.config.name == *name);
-        let shares: Vec<_> = self.shares.iter().filter(chosen).cloned().collect();
+        let shares: Vec<_> = self.shares().iter().filter(chosen).cloned().collect();
         (name.is_none() || !shares.is_empty()).then_some(shares)
+    }
+}
+
+impl<E: Env> Shared<E> {
+    fn halted_of(&self, name: Option<&ShareName>) -> Vec<(ShareName, String)> {
+        let mut halted = lock(&self.halted).clone();
+        halted.retain(|(share, _)| name.is_none_or(|name| share == name));
+        halted
+    }
+
+    fn status_of(&self, name: Option<&ShareName>) -> Option<Vec<ShareStatus>> {
+        let halted = self.halted_of(name);
+        let mut shares = match self.asked_for(name) {
+            Some(shares) => shares.iter().map(|share| share.status()).collect(),
+            None if halted.is_empty() => return None,
+            None => Vec::new(),
+        };
+        let config = self.config();
+        for (name, reason) in halted {
+            let share = config.shares.iter().find(|share| share.name == name);
+            shares.extend(share.map(|share| ShareStatus::not_started(share, reason)));
+        }
+        Some(shares)
     }
 }
 
 impl<E: Env> Asked for Shared<E> {
     fn status(&self, share: Option<&ShareName>) -> Option<Status> {
         Some(Status {
-            node: self.config.node.to_string(),
+            node: self.config().node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            shares: self.asked_for(share)?.iter().map(|share| share.status()).collect(),
+            shares: self.status_of(share)?,
+            refused_reload: lock(&self.refused).clone(),
         })
     }
 
@@ -293,10 +422,41 @@ impl<E: Env> Asked for Shared<E> {
         live: bool,
     ) -> Answer<'a, Option<Vec<FlushReport>>> {
         Box::pin(async move {
-            let shares = self.asked_for(share)?;
+            let halted = self.halted_of(share);
+            let shares = match self.asked_for(share) {
+                None if halted.is_empty() => return None,
+                shares => shares.unwrap_or_default(),
+            };
             let reports = shares.iter().map(|share| share.flush(timeout, live));
-            Some(futures_util::future::join_all(reports).await)
+            let mut reports = futures_util::future::join_all(reports).await;
+            let me = self.config().node.clone();
+            reports.extend(halted.iter().map(|(name, why)| FlushReport::halted(name, &me, why)));
+            Some(reports)
         })
+    }
+
+    fn reload(&self, config: NodeConfig) -> Answer<'_, Result<Reloaded, ReloadError>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let request = ReloadRequest { config, answer };
+            let sent = self.reloads.send(request).await;
+            let result = match sent {
+                Ok(()) => answered.await.unwrap_or(Err(ReloadError::Stopping)),
+                Err(_) => Err(ReloadError::Stopping),
+            };
+            match &result {
+                Ok(_) => *lock(&self.refused) = None,
+                Err(error) => self.note_refused(Chain(error).to_string()),
+            }
+            result
+        })
+    }
+
+    fn note_refused(&self, reason: String) {
+        // It quotes a file, and will be shown on a terminal.
+        let reason = reason.replace(char::is_control, " ");
+        let at_ms = u64::try_from(self.env.wall_ns() / 1_000_000).unwrap_or(0);
+        *lock(&self.refused) = Some(RefusedReload { at_ms, reason });
     }
 
     fn stop(&self) {
@@ -319,6 +479,17 @@ impl Handle {
         live: bool,
     ) -> Option<Vec<FlushReport>> {
         self.asked.flush(share, timeout, live).await
+    }
+
+    /// Takes over a new configuration while the node runs. If it is refused, the one before goes on
+    /// untouched, and `status` says so until one is accepted.
+    pub async fn reload(&self, config: NodeConfig) -> Result<Reloaded, ReloadError> {
+        self.asked.reload(config).await
+    }
+
+    /// Shows in `status` that a configuration was refused before it came here.
+    pub fn note_refused_reload(&self, reason: String) {
+        self.asked.note_refused(reason);
     }
 
     /// Begins an orderly stop: [`Node::run`] returns soon.

@@ -51,6 +51,8 @@ enum Outcome {
     Problem(String),
     /// Nothing to do any more.
     Moot,
+    /// The path is excluded here: what is at the name stays, and stays what was published there.
+    LeftAlone,
 }
 
 /// What a swap or a take brought out into staging.
@@ -183,6 +185,13 @@ impl<E: Env> Job<'_, E> {
                 return Ok(Outcome::Moot);
             }
             let desired = share.desired(&self.reader, path, &record)?;
+            // A rule for directories holds for one that is to go, too.
+            let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+            let excluded = share.is_excluded(path, desired.is_dir() || was_dir);
+            if excluded && !desired.is_live() {
+                // Nothing excluded is deleted on a peer's word.
+                return Ok(Outcome::LeftAlone);
+            }
             let stat = self.dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
             let agrees = match see(published.as_ref(), stat.as_ref(), share.device) {
                 Seen::Unsupported(what) => return Ok(Outcome::Problem(what.to_string())),
@@ -199,6 +208,10 @@ impl<E: Env> Job<'_, E> {
                     false
                 }
             };
+            if !agrees && excluded {
+                // Nobody looks at what is there: it is this node's own affair.
+                return Ok(Outcome::LeftAlone);
+            }
             if !agrees {
                 // A change that nobody looked at yet. It is recorded first, and may win.
                 share.look(vec![(path.clone(), Urgency::Finished)], Occasion::Publishing)?;
@@ -671,6 +684,10 @@ impl<E: Env> Job<'_, E> {
                     }
                 }
                 Outcome::Moot => share.board.solved(&path),
+                Outcome::LeftAlone => {
+                    share.board.solved(&path);
+                    after.garbage.extend(writer.remove_intent(&path)?.and_then(|old| old.staged));
+                }
                 Outcome::Missing(hash, size) => left.missing.push((path, hash, size)),
                 Outcome::Wait(reason) => share.board.waiting(&path, reason, share.now_ms()),
                 Outcome::Problem(reason) => share.board.problem(&path, &reason, share.now_ms()),

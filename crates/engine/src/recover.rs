@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use chainsync_core::{Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
@@ -49,22 +48,17 @@ pub fn open<E: Env>(
     })?;
     let index = Index::open(storage, share.durability == Durability::Batch, &index_path)
         .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
-    let device = prepare_root(env, &vfs, &index, &share.path)
-        .map_err(|error| fail(&format!("{root}"), &error))?;
-    let exclude = gitignore(share).map_err(|error| fail("exclude", &error))?;
+    let device = prepare_root(env, &vfs, &index, &share.path).map_err(|error| match error {
+        RootError::NotMarked => {
+            StartError::Halted { share: share.name.clone(), reason: format!("{root}: {error}") }
+        }
+        error => fail(&format!("{root}"), &error),
+    })?;
     let hints = Arc::new(HintQueue::default());
     let watch = env
         .watch(&share.path, hints.sink(env.clone()))
         .map_err(|error| fail(&format!("cannot watch {root}"), &error))?;
-    Ok(Opened { vfs, device, archive: Archive::new(archive), index, watch, hints, exclude })
-}
-
-fn gitignore(share: &ShareConfig) -> Result<Gitignore, ignore::Error> {
-    let mut builder = GitignoreBuilder::new("");
-    for pattern in &share.exclude {
-        builder.add_line(None, pattern)?;
-    }
-    builder.build()
+    Ok(Opened { vfs, device, archive: Archive::new(archive), index, watch, hints })
 }
 
 /// Why a root is refused.

@@ -18,10 +18,9 @@ impl<E: Env> Share<E> {
         let state = self.index.state();
         let known = state.knowledge.to_vector();
         let applied = self.index.applied();
-        let unread = self.hints.hints().len() as u64;
-        let members: Vec<MemberStatus> = self
-            .config
-            .ring
+        let unread = self.hints.len() as u64;
+        let ring = self.ring();
+        let members: Vec<MemberStatus> = ring
             .nodes()
             .iter()
             .map(|node| {
@@ -51,11 +50,11 @@ impl<E: Env> Share<E> {
                 self.index.pending()
             ));
         }
-        let first = self.config.ring.successors(&self.me).next();
+        let first = ring.successors(&self.me).next();
         ShareStatus {
             share: self.config.name.to_string(),
             path: self.config.path.display().to_string(),
-            ring: self.config.ring.nodes().iter().map(ToString::to_string).collect(),
+            ring: ring.nodes().iter().map(ToString::to_string).collect(),
             halted: view.halted.clone(),
             converged: waiting_for.is_empty(),
             waiting_for,
@@ -95,7 +94,7 @@ impl<E: Env> Share<E> {
         if !*self.ready.borrow() {
             waits.push(format!("{}: the first look at the tree is not complete", self.me));
         }
-        if view.sweeping || self.is_looking() || !self.hints.hints().is_empty() {
+        if view.sweeping || self.is_looking() || !self.hints.is_empty() {
             waits.push(format!("{}: changes not looked at yet", self.me));
         }
         if view.passing {
@@ -108,7 +107,7 @@ impl<E: Env> Share<E> {
         let known = knowledge.to_vector();
         // Fresh: written after this node last had anything new to say.
         let mine = view.rows.get(&self.me);
-        for (node, member) in self.config.ring.nodes().iter().zip(members) {
+        for (node, member) in self.ring().nodes().iter().zip(members) {
             if *node == self.me {
                 continue;
             }

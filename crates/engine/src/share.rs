@@ -7,15 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use chainsync_core::hints::{Hints, Urgency};
-use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId};
-use chainsync_env::{Env, Peer, Point, Vfs, WatchEvent, WatchSink};
-use ignore::gitignore::Gitignore;
+use chainsync_core::hints::{Hints, Taken, Urgency};
+use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId, ShareName};
+use chainsync_env::{Env, Point, Vfs, WatchEvent, WatchSink};
 use tokio::sync::Notify;
 
 use crate::archive::Archive;
@@ -28,15 +27,16 @@ use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
 use crate::large::pull::Pulls;
 use crate::large::spares::Spares;
+use crate::settings::Settings;
 use crate::signal;
 
 pub struct Share<E: Env> {
     pub env: E,
     pub me: NodeName,
-    pub config: ShareConfig,
-    pub peers: BTreeMap<NodeName, Peer>,
-    pub heartbeat: Duration,
-    pub dead_after: Duration,
+    pub config: Fixed,
+    pub settings: Mutex<Arc<Settings>>,
+    /// Counts replacements of the settings.
+    pub settings_moved: signal::Sender<u64>,
     pub vfs: E::Vfs,
     /// The file system of the root.
     pub device: u64,
@@ -46,7 +46,6 @@ pub struct Share<E: Env> {
     /// The directory inode behind every watch.
     pub watched: Mutex<BTreeMap<Option<RelPath>, u64>>,
     pub hints: Arc<HintQueue>,
-    pub exclude: Gitignore,
     pub contents: Mutex<ContentCache>,
     pub recipes: Recipes,
     pub digests: Digests,
@@ -72,6 +71,18 @@ pub struct Share<E: Env> {
     pub doubtful: AtomicBool,
     staging_run: u64,
     staging_count: AtomicU64,
+    /// Gone with the last user of the share, and with it the lock on the index.
+    _released: tokio::sync::oneshot::Sender<()>,
+}
+
+/// What of a share's configuration takes a restart to change.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    pub name: ShareName,
+    pub path: PathBuf,
+    pub durability: Durability,
+    /// Whether numeric owners are replicated.
+    pub owner: bool,
 }
 
 /// Under which replica changes are made (PROTOCOL A2). The one in the index is used on only once
@@ -92,6 +103,9 @@ pub struct Pending {
 #[derive(Default)]
 pub struct HintQueue {
     hints: Mutex<Hints>,
+    /// What looking itself came upon: the names in a directory that was not watched before. Part of
+    /// the round in which it was found, whatever else comes in meanwhile.
+    found: Mutex<Hints>,
     pub wake: Notify,
     /// Cookies made so far.
     pub cookies: AtomicU64,
@@ -111,8 +125,27 @@ impl HintQueue {
         self.wake.notify_one();
     }
 
-    pub fn hints(&self) -> MutexGuard<'_, Hints> {
-        lock(&self.hints)
+    /// For a look that has to look further.
+    pub fn add_found(&self, path: RelPath, urgency: Urgency) {
+        lock(&self.found).add(path, urgency);
+        self.wake.notify_one();
+    }
+
+    /// What there is to look at. The newest hints stay behind while found ones are left.
+    pub fn take(&self) -> Taken {
+        lock(&self.hints).take(usize::MAX)
+    }
+
+    pub fn take_found(&self) -> Taken {
+        lock(&self.found).take(usize::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && lock(&self.hints).is_empty() && lock(&self.found).is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.hints).len() + lock(&self.found).len()
     }
 
     /// What the watcher calls, on its own thread.
@@ -179,27 +212,30 @@ impl ShareError {
 }
 
 impl<E: Env> Share<E> {
-    #[allow(clippy::too_many_arguments, reason = "one call, in `open`")]
+    /// The receiver ends when nobody uses the share any more.
     pub fn new(
         env: E,
         me: NodeName,
-        config: ShareConfig,
-        peers: BTreeMap<NodeName, Peer>,
-        heartbeat: Duration,
-        dead_after: Duration,
+        config: &ShareConfig,
+        settings: Settings,
         opened: Opened<E>,
-    ) -> Self {
+    ) -> (Self, tokio::sync::oneshot::Receiver<()>) {
+        let (sender, released) = tokio::sync::oneshot::channel();
         let fresh = ReplicaId(env.random_u64());
         let run = env.wall_ns() / 1_000_000;
         let staging_run = env.random_u64();
-        Self {
-            board: Board::new(me.clone(), config.ring.clone(), u64::try_from(run).unwrap_or(0)),
+        let share = Self {
+            board: Board::new(me.clone(), settings.ring.clone(), u64::try_from(run).unwrap_or(0)),
             env,
             me,
-            config,
-            peers,
-            heartbeat,
-            dead_after,
+            config: Fixed {
+                name: config.name.clone(),
+                path: config.path.clone(),
+                durability: config.durability,
+                owner: config.owner,
+            },
+            settings: Mutex::new(Arc::new(settings)),
+            settings_moved: signal::Sender::new(0),
             vfs: opened.vfs,
             device: opened.device,
             archive: opened.archive,
@@ -207,7 +243,6 @@ impl<E: Env> Share<E> {
             watch: opened.watch,
             watched: Mutex::default(),
             hints: opened.hints,
-            exclude: opened.exclude,
             contents: Mutex::default(),
             recipes: Recipes::default(),
             digests: Digests::default(),
@@ -225,7 +260,9 @@ impl<E: Env> Share<E> {
             doubtful: AtomicBool::new(false),
             staging_run,
             staging_count: AtomicU64::new(0),
-        }
+            _released: sender,
+        };
+        (share, released)
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -267,14 +304,6 @@ impl<E: Env> Share<E> {
             authors.push(author.replica);
         }
         authors
-    }
-
-    /// Whether a path is left out by the configuration.
-    pub fn is_excluded(&self, path: &RelPath, is_dir: bool) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        !self.exclude.is_empty()
-            && self.exclude.matched_path_or_any_parents(path, is_dir).is_ignore()
     }
 
     /// Makes everything durable that a job did: single files and directories if they are few, else
@@ -340,7 +369,6 @@ pub struct Opened<E: Env> {
     pub index: Index,
     pub watch: E::Watch,
     pub hints: Arc<HintQueue>,
-    pub exclude: Gitignore,
 }
 
 type V<E> = <<E as Env>::Vfs as Vfs>::File;

@@ -1,6 +1,9 @@
 //! What a node answers when asked. The JSON form is a contract: fields are added, never renamed.
 
+use chainsync_core::{NodeName, ShareName};
 use serde::{Deserialize, Serialize};
+
+use crate::config::ShareConfig;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -9,9 +12,20 @@ pub struct Status {
     /// Wall clock at start, milliseconds since 1970.
     pub started_ms: u64,
     pub shares: Vec<ShareStatus>,
+    /// The last reload, if it was refused: the configuration before it is in force.
+    #[serde(default)]
+    pub refused_reload: Option<RefusedReload>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A configuration that was not taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedReload {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShareStatus {
     pub share: String,
     pub path: String,
@@ -40,6 +54,36 @@ pub struct ShareStatus {
     pub upstream: Vec<UpstreamStatus>,
     pub members: Vec<MemberStatus>,
     pub counters: Counters,
+}
+
+impl ShareStatus {
+    /// Of a share that could not begin, while others run.
+    pub(crate) fn not_started(share: &ShareConfig, reason: String) -> Self {
+        Self {
+            share: share.name.to_string(),
+            path: share.path.display().to_string(),
+            ring: share.ring.nodes().iter().map(ToString::to_string).collect(),
+            waiting_for: vec![format!("the share is halted: {reason}")],
+            halted: Some(reason),
+            ..Self::default()
+        }
+    }
+}
+
+impl FlushReport {
+    /// Of a share that could not begin: nobody looks at what was changed there.
+    pub(crate) fn halted(share: &ShareName, me: &NodeName, reason: &str) -> Self {
+        let lacking = Lacking { node: me.to_string(), reason: format!("halted: {reason}") };
+        Self {
+            share: share.to_string(),
+            complete: false,
+            applied: Vec::new(),
+            lacking: vec![lacking],
+            left_out: Vec::new(),
+            elapsed_ms: 0,
+            note: String::new(),
+        }
+    }
 }
 
 /// A path with which something is wrong.

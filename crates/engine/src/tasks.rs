@@ -57,15 +57,7 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             continue;
         }
         share.set_looking(true);
-        // One generation: what was there is all looked at before anything newer.
-        let taken = share.hints.hints().take(usize::MAX);
-        let result = match taken {
-            Taken::Everything => sweep(&share, &mut later).await,
-            Taken::Paths(paths) => {
-                look_all(&share, paths, Occasion::Live, &mut later).await.map(drop)
-            }
-        };
-        if let Err(error) = result {
+        if let Err(error) = look_round(&share, &mut later).await {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
             sleep(TROUBLE_PAUSE).await;
             share.hints.add_everything();
@@ -76,6 +68,22 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
     }
 }
 
+/// One generation: what is there, and whatever is found in it, is all looked at before anything
+/// newer.
+async fn look_round<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
+    let mut taken = share.hints.take();
+    loop {
+        match taken {
+            Taken::Everything => sweep(share, later).await?,
+            Taken::Paths(paths) => drop(look_all(share, paths, Occasion::Live, later).await?),
+        }
+        taken = share.hints.take_found();
+        if taken == Taken::Paths(Vec::new()) {
+            return Ok(());
+        }
+    }
+}
+
 /// Until this is done, no link is made: a node offers no knowledge before its index is true.
 async fn start<E: Env>(share: &Arc<Share<E>>) {
     let mut later = Later::default();
@@ -83,7 +91,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
-            share.env.blocking(move || worker.recover()).await
+            share.env.blocking(move || worker.recover().and_then(|()| worker.retrack())).await
         };
         let result = match recovered {
             Ok(()) => sweep(share, &mut later).await,
@@ -325,7 +333,7 @@ impl<E: Env> Share<E> {
     }
 
     pub fn note_watching(&self) -> Result<(), ShareError> {
-        if !self.hints.hints().is_empty() || self.is_looking() {
+        if !self.hints.is_empty() || self.is_looking() {
             return Ok(());
         }
         let mut writer = self.index.begin()?;
@@ -358,7 +366,7 @@ impl<E: Env> Share<E> {
             conflicts: state.conflicts,
             unread: view.sweeping
                 || self.is_looking()
-                || !self.hints.hints().is_empty()
+                || !self.hints.is_empty()
                 || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),
@@ -378,16 +386,15 @@ impl<E: Env> Share<E> {
         let Some(mine) = self.board.my_row() else { return };
         let first = RowId { run: mine.id.run, number: 1 };
         let rows = self.board.rows();
-        let confirmed =
-            self.config.ring.nodes().iter().filter(|node| **node != self.me).all(|node| {
-                rows.get(node).is_some_and(|row| {
-                    let recorded = row.knowledge.recorded(author.replica);
-                    row.is_after(&self.me, first)
-                        && recorded.is_some_and(|recorded| {
-                            recorded.counter == author.counter && recorded.tag == author.tag
-                        })
-                })
-            });
+        let confirmed = self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
+            rows.get(node).is_some_and(|row| {
+                let recorded = row.knowledge.recorded(author.replica);
+                row.is_after(&self.me, first)
+                    && recorded.is_some_and(|recorded| {
+                        recorded.counter == author.counter && recorded.tag == author.tag
+                    })
+            })
+        });
         if confirmed {
             tracing::debug!(replica = %author.replica, "replica id confirmed by all members");
             lock(&self.authorship).confirmed = true;

@@ -11,6 +11,7 @@ mod opened;
 mod place;
 mod read;
 mod similar;
+mod size;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub(super) dead_after: Option<Spanned<String>>,
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
+    pub(super) max_file_size: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -44,6 +45,7 @@ pub(super) struct RawShare {
     pub(super) exclude: Vec<Spanned<String>>,
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
+    pub(super) max_file_size: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -68,6 +70,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         dead_after: top.string("dead_after"),
         durability: top.string("durability"),
         owner: top.boolean("owner"),
+        max_file_size: top.string("max_file_size"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -85,6 +88,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 exclude: section.strings("exclude").map(Spanned::into_inner).unwrap_or_default(),
                 durability: section.string("durability"),
                 owner: section.boolean("owner"),
+                max_file_size: section.string("max_file_size"),
             };
             section.finish();
             share

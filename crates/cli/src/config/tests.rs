@@ -110,6 +110,9 @@ snapshot!(id_that_is_none, with(CHRONOS, "cs1short"));
 snapshot!(bad_address, with("10.0.0.1:7420", "10.0.0.1"));
 snapshot!(bad_listen, with("0.0.0.0:7420", "::7420"));
 snapshot!(bad_pattern, with("*.log", "{a,b"));
+snapshot!(pattern_that_is_a_comment, with("*.log", "#log"));
+snapshot!(bad_size, with("node   =", "max_file_size = \"20\"\nnode   ="));
+snapshot!(size_of_a_wrong_type, with("exclude =", "max_file_size = 20\nexclude ="));
 snapshot!(relative_path, with("/var/www/html/images", "html/images"));
 snapshot!(share_inside_a_share, with("[shares.images]", &format!("{OTHER}\n[shares.images]")));
 snapshot!(state_inside_a_share, with("\"/var/lib/chainsync\"", "\"/var/www/html/images/state\""));
@@ -145,6 +148,14 @@ snapshot!(
     })
 );
 snapshot!(
+    key_that_is_a_directory,
+    opened(|root, text| {
+        std::fs::remove_file(root.join("node.key")).unwrap();
+        std::fs::create_dir(root.join("node.key")).unwrap();
+        text
+    })
+);
+snapshot!(
     key_of_another_node,
     opened(|_, text| {
         let id = PrivateKey::generate().unwrap().public_id().to_string();
@@ -175,7 +186,8 @@ const OTHER: &str = "[shares.all]\npath = \"/var/www\"\nring = [\"apollo\", \"ch
 
 #[test]
 fn a_good_one_becomes_what_the_engine_takes() {
-    let text = good().replace("node   =", "durability = \"none\"\nheartbeat = \"2s\"\nnode   =");
+    let top = "durability = \"none\"\nheartbeat = \"2s\"\nmax_file_size = \"20MB\"\nnode   =";
+    let text = good().replace("node   =", top);
     let (config, found) = parse(&text, Open::Nothing, None);
     assert!(found.is_empty(), "{found:?}");
     insta::assert_debug_snapshot!(config.unwrap());
@@ -198,4 +210,57 @@ fn a_credential_is_a_file_of_systemd() {
     assert!(config.is_none());
     let (config, _) = parse(&text.replace(":node", ":../node"), Open::Nothing, None);
     assert!(config.is_none());
+}
+
+/// What issue 3 promises: twelve broken files, twelve different answers, each with its place, a caret
+/// and the next step. The texts themselves are the snapshots above.
+#[test]
+fn twelve_broken_files_get_twelve_different_answers() {
+    let answers = [
+        ("unknown key", with("listen", "lisen")),
+        ("wrong type", with("\"0.0.0.0:7420\"", "7420")),
+        ("missing node", with("node   = \"apollo\"\n", "")),
+        ("node not in its own ring", with("[\"apollo\", \"chronos\"]", "[\"chronos\"]")),
+        ("duplicate id", with(CHRONOS, APOLLO)),
+        ("share inside a share", with("[shares.images]", &format!("{OTHER}\n[shares.images]"))),
+        ("state inside a share", with("\"/var/lib/chainsync\"", "\"/var/www/html/images/state\"")),
+        (
+            // Root may read every file: a directory is what nobody can read as a key.
+            "unreadable key",
+            opened(|root, text| {
+                std::fs::remove_file(root.join("node.key")).unwrap();
+                std::fs::create_dir(root.join("node.key")).unwrap();
+                text
+            }),
+        ),
+        (
+            "key with wrong mode",
+            opened(|root, text| {
+                let mode = std::fs::Permissions::from_mode(0o644);
+                std::fs::set_permissions(root.join("node.key"), mode).unwrap();
+                text
+            }),
+        ),
+        ("bad address", with("10.0.0.1:7420", "10.0.0.1")),
+        ("bad pattern", with("*.log", "{a,b")),
+        ("empty ring", with("[\"apollo\", \"chronos\"]", "[]")),
+    ];
+    let mut titles = std::collections::BTreeSet::new();
+    for (what, answer) in &answers {
+        let title = answer.lines().next().unwrap();
+        assert!(title.starts_with("error: "), "{what}: {answer}");
+        assert!(titles.insert(title), "{what} says the same as another: {answer}");
+        assert_eq!(
+            answer.matches("error: ").count(),
+            1,
+            "{what}: one mistake, one error: {answer}"
+        );
+        let place = answer.lines().nth(1).unwrap().trim_start();
+        let numbers = place.rsplit(':').take(2).filter(|part| part.parse::<u32>().is_ok());
+        assert!(place.starts_with("--> apollo.toml:") && numbers.count() == 2, "{what}: {answer}");
+        assert!(answer.contains("= help: "), "{what}: {answer}");
+        // `opened` takes the carets out, as they are as long as the temporary directory.
+        assert!(answer.contains('^') || answer.contains("[dir]"), "{what}: {answer}");
+    }
+    assert_eq!(titles.len(), 12);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chainsync_core::{NodeId, NodeName, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT};
-use chainsync_engine::{Durability, NodeConfig, ShareConfig};
+use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 use chainsync_host::KeyAccess;
 use ignore::gitignore::GitignoreBuilder;
@@ -19,6 +19,7 @@ use toml::Spanned;
 use super::diagnostic::{Diagnostic, Level};
 use super::read::{Raw, RawNode, RawShare};
 use super::similar::similar;
+use super::size::size;
 use super::{Config, Open, place};
 use crate::args::duration;
 use crate::control::SOCKET_PATH_BYTES_MAX;
@@ -98,6 +99,17 @@ pub(super) fn key_access(key: &str) -> KeyAccess {
         true => KeyAccess::GroupMayRead,
         false => KeyAccess::OwnerOnly,
     }
+}
+
+/// What the top level says for all shares.
+struct Defaults {
+    durability: Option<Durability>,
+    owner: Option<bool>,
+    limits: Limits,
+}
+
+fn excludes_nothing(pattern: &str) -> bool {
+    pattern.starts_with('#') || pattern.trim().is_empty()
 }
 
 struct Validation<'r, 'd> {
@@ -278,19 +290,35 @@ impl Validation<'_, '_> {
         }
     }
 
+    fn size(&mut self, text: &Option<Spanned<String>>) -> Option<u64> {
+        let text = text.as_ref()?;
+        match size(text.get_ref()) {
+            Some(bytes) if bytes > 0 => Some(bytes),
+            Some(_) => {
+                let next = "leave it out for no limit";
+                self.error(text.span(), "a limit of 0 bytes allows no file", "zero", next);
+                None
+            }
+            None => {
+                let title = format!("`{}` is not a size", text.get_ref().escape_debug());
+                let label = "expected a whole number and a unit";
+                let next = "write it as in \"500B\", \"64KiB\", \"20MB\" or \"2GiB\"";
+                self.error(text.span(), title, label, next);
+                None
+            }
+        }
+    }
+
     fn shares(&mut self) -> Vec<ShareConfig> {
         let durability = self.durability(&self.raw.durability);
         let owner = self.raw.owner;
+        let limits = Limits { max_file_size: self.size(&self.raw.max_file_size) };
         let raw = self.raw;
-        raw.shares.iter().filter_map(|share| self.share(share, durability, owner)).collect()
+        let default = Defaults { durability, owner, limits };
+        raw.shares.iter().filter_map(|share| self.share(share, &default)).collect()
     }
 
-    fn share(
-        &mut self,
-        share: &RawShare,
-        durability: Option<Durability>,
-        owner: Option<bool>,
-    ) -> Option<ShareConfig> {
+    fn share(&mut self, share: &RawShare, default: &Defaults) -> Option<ShareConfig> {
         let name = ShareName::new(share.name.get_ref()).map_err(|error| {
             let next = "rename it, as in `[shares.images]`";
             self.error(share.name.span(), error.to_string(), "no name of a share", next);
@@ -298,14 +326,16 @@ impl Validation<'_, '_> {
         let path = self.path(&share.path);
         let ring = share.ring.as_ref().and_then(|ring| self.ring(share, ring));
         self.patterns(&share.exclude);
-        let durability = self.durability(&share.durability).or(durability);
+        let durability = self.durability(&share.durability).or(default.durability);
+        let max_file_size = self.size(&share.max_file_size).or(default.limits.max_file_size);
         Some(ShareConfig {
             name: name.ok()?,
             path: path?,
             ring: ring?,
             exclude: share.exclude.iter().map(|pattern| pattern.get_ref().clone()).collect(),
             durability: durability.unwrap_or_default(),
-            owner: share.owner.or(owner).unwrap_or(false),
+            owner: share.owner.or(default.owner).unwrap_or(false),
+            limits: Limits { max_file_size },
         })
     }
 
@@ -351,6 +381,15 @@ impl Validation<'_, '_> {
         for pattern in patterns {
             let reason = match GitignoreBuilder::new("/").add_line(None, pattern.get_ref()) {
                 Err(error) => error.to_string(),
+                Ok(_) if excludes_nothing(pattern.get_ref()) => {
+                    self.diagnostics.push(Diagnostic::warning(
+                        pattern.span(),
+                        format!("`{}` excludes nothing", pattern.get_ref().escape_debug()),
+                        "a comment or an empty line to gitignore",
+                        r"take it out; to exclude a name that begins with `#`, write `\\#name`",
+                    ));
+                    continue;
+                }
                 // A line of a gitignore file cannot contain this; the builder does not look.
                 Ok(_) if pattern.get_ref().contains('\n') => "more than one line".to_owned(),
                 Ok(_) => continue,

@@ -7,7 +7,7 @@ use chainsync_core::recipe::RecipeChunk;
 use chainsync_core::wire::{
     Ack, Batch, BatchEntry, CHUNK_BYTES_MAX, Chunk, ContentRef, Cursor, FRAME_BYTES_MAX, Frame,
     Hello, Pack, PackCodec, PassEnd, REASON_BYTES_MAX, RecipePart, Want, WantRecipe, Welcome,
-    WireError,
+    WireError, common_protocol,
 };
 use chainsync_core::{ContentHash, RelPath, ShareName};
 use proptest::collection::vec;
@@ -334,6 +334,22 @@ fn own_frames_stay_within_what_a_peer_takes() {
     let data = Bytes::from(vec![0; CHUNK_BYTES_MAX]);
     let chunk = Frame::Chunk(Chunk { hash: ContentHash::of(&data), offset: 0, data });
     assert!(Frame::decode(&mut encoded(&chunk)).unwrap().is_some());
+}
+
+proptest! {
+    /// The greatest number in both ranges, whoever asks; nothing for ranges that are upside down.
+    #[test]
+    fn two_nodes_agree_on_the_greatest_protocol_they_share(
+        mine in (0_u32..8, 0_u32..8),
+        theirs in (0_u32..8, 0_u32..8),
+    ) {
+        let both = |protocol: &u32| {
+            (mine.0..=mine.1).contains(protocol) && (theirs.0..=theirs.1).contains(protocol)
+        };
+        let chosen = common_protocol(mine, theirs);
+        prop_assert_eq!(chosen, (0..8).rev().find(both));
+        prop_assert_eq!(chosen, common_protocol(theirs, mine));
+    }
 }
 
 /// The longest entries there can be: the builder must say in time that a batch is full.

@@ -4,7 +4,7 @@
 //! everything that belongs together is in one commit. Nothing here touches the share's files.
 //!
 //! ```text
-//! meta       "schema" → u32, "state" → State
+//! meta       "schema" → u32, "state" → State, "exclude" → patterns
 //! paths      parent NUL name → Record          clustered by directory
 //! journal    sequence → path                    each path once, at its newest sequence
 //! tags       last sequence of a commit → tag
@@ -41,6 +41,9 @@ const CACHE_BYTES: usize = 32 << 20;
 
 /// The number of the layout above. A newer one is refused: it may hold what this build would lose.
 pub const SCHEMA: u32 = 1;
+/// The oldest layout that this build reads. One that needs to be rewritten is rewritten in the commit
+/// that raises its number; where nobody wrote that down, it is refused.
+pub const SCHEMA_OLDEST: u32 = 1;
 
 /// Commits whose tags are kept. A cursor older than that starts again at 0, which is a scan, not a
 /// transfer.
@@ -128,9 +131,13 @@ pub struct Conflict {
 #[derive(Debug, Error)]
 pub enum IndexError {
     #[error(
-        "the index was written by a newer chainsync (schema {found}, this one reads {SCHEMA}): install that version again, or remove the index to import afresh"
+        "the index was written by a newer chainsync (schema {found}, this one reads {SCHEMA_OLDEST} to {SCHEMA}) and was not changed: install that version again, or move the index away to import afresh"
     )]
     Newer { found: u32 },
+    #[error(
+        "the index was written by an older chainsync (schema {found}, this one reads {SCHEMA_OLDEST} to {SCHEMA}) and was not changed: start a version between the two once, or move the index away to import afresh"
+    )]
+    Older { found: u32 },
     #[error("the index is damaged: {what}")]
     Damaged { what: String },
     #[error("the index cannot be read or written")]
@@ -144,11 +151,13 @@ impl Index {
         durable: bool,
         path: &Path,
     ) -> Result<Self, IndexError> {
+        let storage: Arc<dyn StorageBackend> = storage.into();
         unfinished::reset_unfinished(&*storage)
             .map_err(|error| IndexError::Storage(redb::Error::Io(error)))?;
+        look_before(&storage)?;
         let database = redb::Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Boxed { storage, durable })
+            .create_with_backend(Backend { storage, durable })
             .map_err(|error| IndexError::Storage(error.into()))?;
         tracing::debug!(path = %path.display(), "index open");
         let index = Self { database: Arc::new(database), shared: Arc::default() };
@@ -213,17 +222,62 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Refuses an index of another layout before anything is written to it. One that was not closed in
+/// order cannot be looked at without a repair of redb's own pages; it is judged after that.
+fn look_before(storage: &Arc<dyn StorageBackend>) -> Result<(), IndexError> {
+    let frozen = Frozen(Arc::clone(storage));
+    let Ok(database) = redb::Database::builder().open_read_only_with_backend(frozen) else {
+        return Ok(());
+    };
+    let transaction = database.begin_read().map_err(|error| IndexError::Storage(error.into()))?;
+    read::schema(&transaction)?.map_or(Ok(()), check_schema)
+}
+
+fn check_schema(found: u32) -> Result<(), IndexError> {
+    match found {
+        SCHEMA_OLDEST..=SCHEMA => Ok(()),
+        _ if found > SCHEMA => Err(IndexError::Newer { found }),
+        _ => Err(IndexError::Older { found }),
+    }
+}
+
+/// Storage that is only read, and stays open afterwards.
+#[derive(Debug)]
+struct Frozen(Arc<dyn StorageBackend>);
+
+impl StorageBackend for Frozen {
+    fn len(&self) -> BackendResult<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> BackendResult<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, _: u64) -> BackendResult<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> BackendResult<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
 /// redb takes a concrete backend.
 #[derive(Debug)]
-struct Boxed {
-    storage: Box<dyn StorageBackend>,
+struct Backend {
+    storage: Arc<dyn StorageBackend>,
     /// Without it, commits survive the daemon but not a loss of power.
     durable: bool,
 }
 
 type BackendResult<T> = std::io::Result<T>;
 
-impl StorageBackend for Boxed {
+impl StorageBackend for Backend {
     fn len(&self) -> BackendResult<u64> {
         self.storage.len()
     }
@@ -257,4 +311,81 @@ pub fn cursor_position(reader: &Reader, cursor: Cursor) -> Result<Option<u64>, I
     let held = cursor.sequence <= reader.state().head
         && reader.tag_at(cursor.sequence)? == Some(cursor.tag);
     Ok(held.then_some(cursor.sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory that can be opened again.
+    #[derive(Debug, Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl StorageBackend for Memory {
+        fn len(&self) -> BackendResult<u64> {
+            Ok(lock(&self.0).len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> BackendResult<()> {
+            let offset = offset as usize;
+            out.copy_from_slice(&lock(&self.0)[offset..offset + out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> BackendResult<()> {
+            lock(&self.0).resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> BackendResult<()> {
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> BackendResult<()> {
+            let offset = offset as usize;
+            lock(&self.0)[offset..offset + data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    fn open(memory: &Memory) -> Result<Index, IndexError> {
+        Index::open(Box::new(memory.clone()), true, Path::new("index.redb"))
+    }
+
+    fn with_schema(schema: u32) -> Memory {
+        let memory = Memory::default();
+        let index = open(&memory).unwrap();
+        let transaction = index.database.begin_write().unwrap();
+        let row = schema::encode(&schema);
+        transaction.open_table(schema::META).unwrap().insert("schema", row.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        memory
+    }
+
+    #[test]
+    fn an_index_of_another_layout_is_refused_and_not_touched() {
+        for (schema, expected) in [(SCHEMA + 1, "newer"), (SCHEMA_OLDEST - 1, "older")] {
+            let memory = with_schema(schema);
+            let before = lock(&memory.0).clone();
+            let error = open(&memory).err().unwrap().to_string();
+            assert!(error.contains(&format!("{expected} chainsync")), "{error}");
+            let versions = format!("schema {schema}, this one reads {SCHEMA_OLDEST} to {SCHEMA}");
+            assert!(error.contains(&versions), "{error}");
+            assert!(*lock(&memory.0) == before, "a refused index was written to");
+        }
+    }
+
+    #[test]
+    fn an_index_of_this_layout_opens_again_with_what_was_in_it() {
+        let memory = Memory::default();
+        let index = open(&memory).unwrap();
+        let mut writer = index.begin().unwrap();
+        writer.state.root_mark = Some(7);
+        writer.set_exclude(&["*.log".to_owned()]).unwrap();
+        writer.commit(1, true).unwrap();
+        drop(index);
+        let index = open(&memory).unwrap();
+        assert_eq!(index.state().root_mark, Some(7));
+        assert_eq!(index.read().unwrap().exclude().unwrap(), Some(vec!["*.log".to_owned()]));
+    }
 }

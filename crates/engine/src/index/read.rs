@@ -7,8 +7,8 @@ use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
-    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_STATE, PATHS, TAGS, child_keys, decode,
-    deeper_keys, key_path, path_key,
+    Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS,
+    TAGS, child_keys, decode, deeper_keys, key_path, path_key,
 };
 use super::{Held, IndexError, Intent, State};
 
@@ -46,6 +46,15 @@ pub trait Rows {
     }
 }
 
+/// The layout of an index; `None` where nobody has written one.
+pub(super) fn schema(transaction: &ReadTransaction) -> Result<Option<u32>, IndexError> {
+    let meta = match transaction.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        meta => meta.map_err(|error| IndexError::Storage(error.into()))?,
+    };
+    get(&meta, META_SCHEMA)?.map(|bytes| decode("schema", &bytes)).transpose()
+}
+
 impl Reader {
     pub(super) fn new(transaction: ReadTransaction) -> Result<Self, IndexError> {
         let meta = open(&transaction, META)?;
@@ -55,6 +64,28 @@ impl Reader {
         };
         let paths = open(&transaction, PATHS)?;
         Ok(Self { transaction, paths, state })
+    }
+
+    /// The exclude patterns under which paths were looked at last.
+    pub fn exclude(&self) -> Result<Option<Vec<String>>, IndexError> {
+        let row = get(&open(&self.transaction, META)?, META_EXCLUDE)?;
+        row.map(|bytes| decode("exclude", &bytes)).transpose()
+    }
+
+    /// Every record that `wanted` wants, in the order of the keys.
+    pub fn matching(
+        &self,
+        wanted: impl Fn(&RelPath, &Record) -> bool,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let mut found = Vec::new();
+        for row in self.paths.range::<&[u8]>(..).map_err(storage)? {
+            let (key, value) = row.map_err(storage)?;
+            let (path, record) = (key_path(key.value())?, decode("record", value.value())?);
+            if wanted(&path, &record) {
+                found.push((path, record));
+            }
+        }
+        Ok(found)
     }
 
     pub fn state(&self) -> &State {

@@ -20,6 +20,9 @@ pub const CONFLICTS: TableDefinition<u64, Bytes> = TableDefinition::new("conflic
 
 pub const META_SCHEMA: &str = "schema";
 pub const META_STATE: &str = "state";
+/// The exclude patterns under which paths were looked at last. Absent in an index that nobody has
+/// reopened since there is such a row.
+pub const META_EXCLUDE: &str = "exclude";
 
 const SEPARATOR: u8 = 0;
 

@@ -10,10 +10,12 @@ use redb::{Durability, ReadableTable, Table, WriteTransaction};
 
 use super::read::{Rows, below_in, range_in, record_in, storage};
 use super::schema::{
-    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_SCHEMA, META_STATE, PATHS, TAGS,
-    child_keys, decode, encode, path_key,
+    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE,
+    PATHS, TAGS, child_keys, decode, encode, path_key,
 };
-use super::{Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, lock};
+use super::{
+    Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, check_schema, lock,
+};
 
 /// A commit in the making. Dropped without [`commit`](Writer::commit), nothing of it happened.
 pub struct Writer {
@@ -117,6 +119,14 @@ impl Writer {
         let intents = self.table(INTENTS)?;
         let row = intents.get(path_key(path).as_slice()).map_err(storage)?;
         row.map(|row| decode("intent", row.value())).transpose()
+    }
+
+    /// Notes the patterns under which paths are looked at from now on.
+    pub fn set_exclude(&mut self, patterns: &[String]) -> Result<(), IndexError> {
+        let mut meta = self.transaction.open_table(META).map_err(table)?;
+        let patterns = encode(&patterns);
+        meta.insert(META_EXCLUDE, patterns.as_slice()).map_err(storage)?;
+        Ok(())
     }
 
     pub fn put_held(&mut self, name: &str, held: &Held) -> Result<(), IndexError> {
@@ -223,10 +233,7 @@ pub(super) fn create_or_check(transaction: WriteTransaction) -> Result<(), Index
                 meta.insert(META_STATE, encode(&State::default()).as_slice()).map_err(storage)?;
             }
             Some(found) => {
-                let found: u32 = decode("schema", &found)?;
-                if found > SCHEMA {
-                    return Err(IndexError::Newer { found });
-                }
+                check_schema(decode("schema", &found)?)?;
             }
         }
         // Readers may then rely on every table.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chainsync_core::NodeName;
-use chainsync_env::{Env, Point};
+use chainsync_env::{Env, Peer, Point};
 
 use tokio::time::{sleep, timeout};
 
@@ -29,15 +29,54 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 struct Serving {
     rank: usize,
-    node: NodeName,
+    /// As it was configured when the link was made.
+    peer: Peer,
     task: Pin<Box<dyn Future<Output = LinkError> + Send>>,
     first_pass: signal::Receiver<bool>,
     close: signal::Sender<bool>,
 }
 
-/// Runs this node's link for ever.
+/// Runs this node's link for ever. A reload that does not concern the node to which it leads leaves
+/// the link as it is.
 pub async fn manage<E: Env>(share: Arc<Share<E>>) {
-    let successors: Vec<NodeName> = share.config.ring.successors(&share.me).cloned().collect();
+    let mut settings = share.settings_moved.subscribe();
+    let mut serving = None;
+    loop {
+        let now = share.settings();
+        let all = now.ring.successors(&share.me).cloned();
+        let successors: Vec<NodeName> = all.filter(|_| !now.closed).collect();
+        tokio::select! {
+            biased;
+            _ = settings.changed() => serving = still_wanted(&share, serving),
+            () = drive(&share, &successors, &mut serving) => {}
+        }
+    }
+}
+
+/// The link, if it leads to a node of the ring that is configured as it was, with its present rank.
+fn still_wanted<E: Env>(share: &Share<E>, serving: Option<Serving>) -> Option<Serving> {
+    let Serving { peer, .. } = serving.as_ref()?;
+    let settings = share.settings();
+    let rank = settings.ring.successors(&share.me).position(|node| *node == peer.name);
+    match rank {
+        Some(rank) if settings.peers.get(&peer.name) == Some(peer) && !settings.closed => {
+            serving.map(|serving| Serving { rank, ..serving })
+        }
+        _ => {
+            tracing::info!(share = %share.config.name, to = %peer.name, "link given up: the configuration changed");
+            share.board.set_link(None);
+            None
+        }
+    }
+}
+
+/// Keeps a link to the nearest of these that answers. Ends only by being dropped, and what serves
+/// then goes on serving.
+async fn drive<E: Env>(
+    share: &Arc<Share<E>>,
+    successors: &[NodeName],
+    serving: &mut Option<Serving>,
+) {
     if successors.is_empty() {
         return std::future::pending().await;
     }
@@ -45,64 +84,57 @@ pub async fn manage<E: Env>(share: Arc<Share<E>>) {
     // everybody behind it another timeout.
     let mut last_choice = None;
     loop {
-        let mut serving = connect_nearest(&share, &successors, last_choice).await;
-        let end = loop {
-            let rank = serving.rank;
-            tokio::select! {
-                biased;
-                end = &mut serving.task => break end,
-                nearer = find_nearer(&share, &successors[..rank]), if rank > 0 => {
-                    share.env.probe(Point::Rejoin);
-                    match change_over(&share, serving, nearer).await {
-                        Ok(next) => serving = next,
-                        Err(Lost { rank, node, end }) => {
-                            tracing::warn!(to = %node, reason = %end, "link lost");
-                            last_choice = Some(rank);
-                            share.board.set_link(None);
-                            serving = connect_nearest(&share, &successors, last_choice).await;
-                        }
-                    }
-                }
+        let now = match serving {
+            Some(serving) => serving,
+            None => serving.insert(connect_nearest(share, successors, last_choice).await),
+        };
+        let rank = now.rank;
+        let end = tokio::select! {
+            biased;
+            end = &mut now.task => Some(end),
+            nearer = find_nearer(share, &successors[..rank]), if rank > 0 => {
+                share.env.probe(Point::Rejoin);
+                change_over(share, now, nearer).await
             }
         };
-        share.board.set_link(None);
-        tracing::warn!(share = %share.config.name, to = %serving.node, reason = %end, "link lost");
-        last_choice = matches!(end, LinkError::Silent(_)).then_some(serving.rank);
+        if let Some(end) = end {
+            share.board.set_link(None);
+            tracing::warn!(share = %share.config.name, to = %now.peer.name, reason = %end, "link lost");
+            last_choice = matches!(end, LinkError::Silent(_)).then_some(now.rank);
+            *serving = None;
+        }
     }
 }
 
-struct Lost {
-    rank: usize,
-    node: NodeName,
-    end: LinkError,
-}
-
-/// Make before break: the old link ends when the new one has finished its first pass.
+/// Make before break: the old link ends when the new one has finished its first pass. Returns why
+/// the one that serves afterwards has ended, if it has.
 async fn change_over<E: Env>(
     share: &Arc<Share<E>>,
-    mut old: Serving,
+    serving: &mut Serving,
     mut new: Serving,
-) -> Result<Serving, Lost> {
-    tracing::info!(share = %share.config.name, from = %old.node, to = %new.node, "successor is back");
+) -> Option<LinkError> {
+    tracing::info!(share = %share.config.name, from = %serving.peer.name, to = %new.peer.name, "successor is back");
     let mut first_pass = new.first_pass.clone();
     tokio::select! {
         biased;
         end = &mut new.task => {
-            tracing::info!(to = %new.node, reason = %end, "successor went away again");
+            tracing::info!(to = %new.peer.name, reason = %end, "successor went away again");
             // The old link never stopped.
-            return Ok(old);
+            return None;
         }
-        end = &mut old.task => {
-            tracing::debug!(to = %old.node, reason = %end, "bypass ended");
-            return Ok(new);
+        end = &mut serving.task => {
+            tracing::debug!(to = %serving.peer.name, reason = %end, "bypass ended");
+            *serving = new;
+            return None;
         }
         _ = first_pass.wait_for(|done| *done) => {}
     }
+    let mut old = std::mem::replace(serving, new);
     old.close.send_replace(true);
     tokio::select! {
         biased;
-        end = &mut new.task => Err(Lost { rank: new.rank, node: new.node, end }),
-        _ = timeout(share.dead_after, &mut old.task) => Ok(new),
+        end = &mut serving.task => Some(end),
+        _ = timeout(share.dead_after(), &mut old.task) => None,
     }
 }
 
@@ -142,8 +174,20 @@ async fn find_nearer<E: Env>(share: &Arc<Share<E>>, nearer: &[NodeName]) -> Serv
 }
 
 async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) -> Option<Serving> {
+    // Before the connection: what is compared after a reload is what it was made with.
+    let peer = share.settings().peers.get(node)?.clone();
     let link = match timeout(CONNECT_MAX, Link::open(share.clone(), node)).await {
-        Ok(Ok(link)) => link,
+        Ok(Ok(link)) => {
+            share.board.note_refusal(node, None);
+            link
+        }
+        Ok(Err(LinkError::Goodbye(reason))) => {
+            // Tried again every second or two: said once, as long as it stays the same.
+            if share.board.note_refusal(node, Some(&reason)) {
+                tracing::info!(share = %share.config.name, %node, reason, "it refuses the link");
+            }
+            return None;
+        }
         Ok(Err(error)) => {
             tracing::debug!(share = %share.config.name, %node, %error, "no link");
             return None;
@@ -160,5 +204,5 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
     let (first_pass, first_pass_done) = signal::channel(false);
     let (close, closing) = signal::channel(false);
     let task = Box::pin(serve(share.clone(), link, first_pass, closing));
-    Some(Serving { rank, node: node.clone(), task, first_pass: first_pass_done, close })
+    Some(Serving { rank, peer, task, first_pass: first_pass_done, close })
 }

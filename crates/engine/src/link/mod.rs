@@ -29,6 +29,8 @@ pub enum LinkError {
     Wire(#[from] WireError),
     #[error("the peer broke the protocol: {0}")]
     Protocol(&'static str),
+    #[error("ended here: {0}")]
+    Parted(String),
     #[error("the peer ended it: {0}")]
     Goodbye(String),
     #[error(transparent)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use chainsync_core::wire::{Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
-use chainsync_core::{ContentHash, NodeName};
+use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
+use chainsync_core::{ContentHash, NodeId, NodeName};
 use chainsync_env::{Env, Net};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -47,6 +47,8 @@ pub struct Greeted<E: Env> {
     pub reader: FrameReader<ReadHalf<Stream<E>>>,
     pub writer: WriteHalf<Stream<E>>,
     pub hello: Hello,
+    /// Who it proved to be.
+    pub id: NodeId,
 }
 
 /// Refuses a connection, with the reason.
@@ -62,7 +64,7 @@ pub async fn serve<E: Env>(
     apply: mpsc::Sender<Arrived>,
     connection: u64,
 ) -> LinkError {
-    let Greeted { reader, writer, hello } = greeted;
+    let Greeted { reader, writer, hello, id } = greeted;
     let from = hello.node.clone();
     let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
     let counting = (share.clone(), from.clone());
@@ -73,7 +75,7 @@ pub async fn serve<E: Env>(
     let upstream = Upstream { since_ms: share.now_ms(), connection, mid_pass: false };
     share.board.set_upstream(&from, upstream);
     lock(&share.outboxes).insert(from.clone(), (connection, outbox.clone()));
-    let work = receive(share.clone(), reader, hello, outbox, apply, upstream);
+    let work = receive(share.clone(), reader, (hello, id), outbox, apply, upstream);
     let end = tokio::select! {
         biased;
         end = work => end,
@@ -93,7 +95,7 @@ pub async fn serve<E: Env>(
 async fn receive<E: Env>(
     share: Arc<Share<E>>,
     reader: FrameReader<ReadHalf<Stream<E>>>,
-    hello: Hello,
+    (hello, id): (Hello, NodeId),
     outbox: mpsc::Sender<Bytes>,
     apply: mpsc::Sender<Arrived>,
     upstream: Upstream,
@@ -101,6 +103,7 @@ async fn receive<E: Env>(
     let (reply, replies) = mpsc::channel(OUTBOX_FRAMES_MAX);
     let mut receiver = Receiver {
         from: hello.node.clone(),
+        id,
         share,
         reader,
         outbox,
@@ -121,6 +124,7 @@ async fn receive<E: Env>(
 
 struct Receiver<E: Env> {
     from: NodeName,
+    id: NodeId,
     share: Arc<Share<E>>,
     reader: FrameReader<ReadHalf<Stream<E>>>,
     outbox: mpsc::Sender<Bytes>,
@@ -140,7 +144,7 @@ impl<E: Env> Receiver<E> {
         let index = self.share.index.read().map_err(ShareError::from)?;
         let cursor = index.cursor(&self.from).map_err(ShareError::from)?;
         let row = self.share.board.my_row().ok_or(LinkError::Protocol("not ready"))?;
-        let protocol = hello.protocol_max.min(PROTOCOL_MAX);
+        let protocol = common_protocol(&hello).ok_or(LinkError::Protocol("no common version"))?;
         let collected = index.state().collected.clone();
         let welcome = Frame::Welcome(Welcome { protocol, row, cursor, collected });
         self.outbox.send(encode(&welcome)).await.map_err(|_| LinkError::Closed)?;
@@ -151,18 +155,27 @@ impl<E: Env> Receiver<E> {
     async fn run(mut self, mut replies: mpsc::Receiver<Reply>) -> LinkError {
         let mut rows = self.share.board.rows_moved.subscribe();
         rows.mark_changed();
+        let mut settings = self.share.settings_moved.subscribe();
+        settings.mark_changed();
         let apply = self.apply.clone();
         loop {
             let share = self.share.clone();
             let from = self.from.clone();
             // While we do not read, silence is our own.
             let silent = match self.waiting {
-                Some(_) => Instant::now() + self.share.dead_after,
-                None => self.heard + self.share.dead_after,
+                Some(_) => Instant::now() + self.share.dead_after(),
+                None => self.heard + self.share.dead_after(),
             };
-            let beat = self.said + self.share.heartbeat;
+            let beat = self.said + self.share.heartbeat();
             let step = tokio::select! {
                 biased;
+                _ = settings.changed() => match self.share.settings().parted(&self.from, self.id) {
+                    Some(reason) => {
+                        let _ = self.say(&Frame::Goodbye(reason.clone())).await;
+                        Err(LinkError::Parted(reason))
+                    }
+                    None => Ok(()),
+                },
                 reply = replies.recv() => match reply {
                     Some(Reply::Acknowledge(ack)) => self.say(&Frame::Ack(ack)).await,
                     Some(Reply::End(reason)) => {
@@ -191,7 +204,7 @@ impl<E: Env> Receiver<E> {
                         Ok(frame) => self.hear(frame).await,
                         Err(error) => Err(error),
                     },
-                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after)),
+                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after())),
                 _ = rows.changed() => match self.rows_sent.news(&self.share.board.rows()) {
                     Some(frame) => self.say(&frame).await,
                     None => Ok(()),
@@ -328,7 +341,64 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// The protocols that this build and a peer share, or none.
-pub fn shares_protocol(hello: &Hello) -> bool {
-    hello.protocol_min <= PROTOCOL_MAX && hello.protocol_max >= PROTOCOL_MIN
+/// The protocol to speak with a peer: the greatest that both know.
+pub fn common_protocol(hello: &Hello) -> Option<u32> {
+    wire::common_protocol((PROTOCOL_MIN, PROTOCOL_MAX), (hello.protocol_min, hello.protocol_max))
+}
+
+/// Why there is none, with both sides' versions, for whoever reads the log of either.
+pub fn no_common_protocol(me: &NodeName, hello: &Hello) -> String {
+    let range = |min: u32, max: u32| match min == max {
+        true => format!("protocol {min}"),
+        false => format!("protocols {min} to {max}"),
+    };
+    let theirs = range(hello.protocol_min, hello.protocol_max);
+    let mine = range(PROTOCOL_MIN, PROTOCOL_MAX);
+    let older = if hello.protocol_max < PROTOCOL_MIN { &hello.node } else { me };
+    format!("`{}` speaks {theirs}, `{me}` speaks {mine}: update chainsync on `{older}`", hello.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chainsync_core::ShareName;
+    use chainsync_core::gossip::{Row, RowId};
+
+    use super::*;
+
+    fn hello(protocol_min: u32, protocol_max: u32) -> Hello {
+        let row = Row {
+            id: RowId::default(),
+            revision: 0,
+            authors: Vec::new(),
+            knowledge: Default::default(),
+            applied: Default::default(),
+            pending: 0,
+            problems: 0,
+            conflicts: 0,
+            unread: false,
+            passing: false,
+            halted: None,
+            successor: None,
+            heard: BTreeMap::new(),
+        };
+        let (share, node) = (ShareName::new("images").unwrap(), NodeName::new("chronos").unwrap());
+        Hello { protocol_min, protocol_max, share, node, row }
+    }
+
+    #[test]
+    fn peers_that_share_no_protocol_are_told_both_sides() {
+        assert_eq!(common_protocol(&hello(PROTOCOL_MIN, PROTOCOL_MAX + 5)), Some(PROTOCOL_MAX));
+        assert_eq!(common_protocol(&hello(0, PROTOCOL_MIN)), Some(PROTOCOL_MIN));
+        assert_eq!(common_protocol(&hello(PROTOCOL_MAX + 1, PROTOCOL_MAX + 2)), None);
+        let me = NodeName::new("apollo").unwrap();
+        let newer = no_common_protocol(&me, &hello(PROTOCOL_MAX + 1, PROTOCOL_MAX + 2));
+        let (next, last) = (PROTOCOL_MAX + 1, PROTOCOL_MAX + 2);
+        assert!(newer.contains(&format!("`chronos` speaks protocols {next} to {last}")), "{newer}");
+        assert!(newer.contains("`apollo` speaks protocol"), "{newer}");
+        assert!(newer.ends_with("update chainsync on `apollo`"), "{newer}");
+        let older = no_common_protocol(&me, &hello(0, PROTOCOL_MIN - 1));
+        assert!(older.ends_with("update chainsync on `chronos`"), "{older}");
+    }
 }

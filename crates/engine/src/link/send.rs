@@ -38,7 +38,8 @@ pub struct Link<E: Env> {
 
 impl<E: Env> Link<E> {
     pub async fn open(share: Arc<Share<E>>, to: &NodeName) -> Result<Self, LinkError> {
-        let Some(peer) = share.peers.get(to) else {
+        let settings = share.settings();
+        let Some(peer) = settings.peers.get(to) else {
             return Err(LinkError::Protocol("no address for this node"));
         };
         let stream = share.env.net().connect(peer).await?;
@@ -194,15 +195,15 @@ impl<E: Env> Sender<E> {
             }
             let share = self.share.clone();
             let to = self.to.clone();
-            let silent = self.heard + self.share.dead_after;
-            let beat = self.said + self.share.heartbeat;
+            let silent = self.heard + self.share.dead_after();
+            let beat = self.said + self.share.heartbeat();
             let step = tokio::select! {
                 biased;
                 frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
                     Ok(frame) => self.hear(frame),
                     Err(error) => Err(error),
                 },
-                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after)),
+                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after())),
                 _ = rows.changed() => {
                     if let Some(frame) = self.rows_sent.news(&self.share.board.rows()) {
                         self.say(&frame);
