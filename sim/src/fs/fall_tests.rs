@@ -63,7 +63,7 @@ fn of_what_was_not_synced_some_survives_a_scattered_power_loss() {
     for seed in 0..60 {
         let (disk, fs) = machine(seed);
         let dir = own(&fs);
-        for name in [b"old", b"kept"] {
+        for name in [b"old".as_slice(), b"kept"] {
             fs.write_at(&fs.create_file(&dir, name).unwrap(), b"content", 0).unwrap();
         }
         fs.sync_all().unwrap();
