@@ -18,6 +18,7 @@ pub mod run;
 pub mod scenario;
 pub mod shared;
 pub mod trace;
+mod verify;
 pub mod watch;
 pub mod workload;
 pub mod world;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chainsync_engine::answers::VerifyReport;
 use chainsync_engine::{Handle, Node, NodeConfig, Status};
 
 use crate::env::SimEnv;
@@ -16,6 +17,8 @@ use crate::shared::{Shared, lock};
 
 /// How often a node is asked for its status while somebody waits for it.
 const STATUS_EVERY: Duration = Duration::from_millis(20);
+/// Within this `verify` answers, or names who did not.
+const VERIFY_MAX: Duration = Duration::from_secs(60);
 
 pub struct Machine {
     pub name: String,
@@ -33,6 +36,9 @@ pub struct Machine {
     life: Mutex<Life>,
     /// Whether the status is wanted.
     pub ask: AtomicBool,
+    /// Whether `verify` is wanted, and whether it is to read contents.
+    verify: Mutex<Option<bool>>,
+    verified: Mutex<Option<Vec<VerifyReport>>>,
 }
 
 pub(crate) struct Latency {
@@ -80,6 +86,8 @@ impl Machine {
             config,
             life: Mutex::default(),
             ask: AtomicBool::new(false),
+            verify: Mutex::default(),
+            verified: Mutex::default(),
             name,
         })
     }
@@ -125,6 +133,12 @@ impl Machine {
         loop {
             tokio::time::sleep(STATUS_EVERY).await;
             self.gate.close_kept();
+            let verify = lock(&self.verify).take();
+            if let Some(deep) = verify
+                && let Ok(reports) = handle.verify(None, deep, VERIFY_MAX).await
+            {
+                *lock(&self.verified) = Some(reports);
+            }
             if self.ask.load(Ordering::Relaxed)
                 && let Some(status) = handle.status(None).await
             {
@@ -202,6 +216,16 @@ impl Machine {
     /// The last status and when it was given.
     pub fn status(&self) -> Option<(u64, Status)> {
         lock(&self.life).status.clone()
+    }
+
+    /// Has the daemon compare the ring's trees.
+    pub fn ask_to_verify(&self, deep: bool) {
+        *lock(&self.verify) = Some(deep);
+    }
+
+    /// Its answer, once.
+    pub fn verified(&self) -> Option<Vec<VerifyReport>> {
+        lock(&self.verified).take()
     }
 
     pub fn forget_status(&self) {

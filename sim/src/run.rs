@@ -167,7 +167,8 @@ fn phases(
     report.converged = Some(world.elapsed() - healed);
     world.disarm();
     silence(world, options.brief)?;
-    audit(scenario, world, report)
+    audit(scenario, world, report)?;
+    if options.brief { Ok(()) } else { crate::verify::agree(world) }
 }
 
 fn warm_up(world: &mut World) -> Result<(), Failure> {

@@ -86,6 +86,11 @@ fn a_lost_event_leaves_trees_that_differ() {
 }
 
 #[test]
+fn a_rotten_file_is_seen_by_a_deep_verify() {
+    assert_eq!(broken(STORM, Defect::Rots), Some("verify"));
+}
+
+#[test]
 fn a_sync_that_stores_nothing_is_seen_after_a_power_loss() {
     // The emptied files look like edits made on this node, and the ring agrees on them.
     assert_eq!(broken(POWER, Defect::ForgetsContents), Some("S3"));

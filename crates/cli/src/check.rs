@@ -7,12 +7,35 @@ use chainsync_engine::{Durability, ShareConfig};
 use crate::args;
 use crate::config::{self, Config, Open};
 use crate::failure::{Exit, Failure};
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::show;
 
 pub(crate) fn run(options: &args::Check) -> Result<Exit, Failure> {
     let open = if options.without_key { Open::Nothing } else { Open::All };
-    let (config, warnings) = config::load(&options.config, open)?;
+    let (config, warnings) = match config::load(&options.config, open) {
+        Err(failure) if options.json => {
+            let file = options.config.display().to_string();
+            print_json(&Checked {
+                file,
+                good: false,
+                errors: Some(failure.message()),
+                ..Checked::default()
+            });
+            return Ok(failure.exit);
+        }
+        loaded => loaded?,
+    };
+    if options.json {
+        print_json(&Checked {
+            file: options.config.display().to_string(),
+            good: true,
+            node: Some(config.node.node.to_string()),
+            shares: config.node.shares.iter().map(|share| share.name.to_string()).collect(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            errors: None,
+        });
+        return Ok(Exit::Good);
+    }
     for warning in &warnings {
         eprintln!("{warning}\n");
     }
@@ -23,6 +46,18 @@ pub(crate) fn run(options: &args::Check) -> Result<Exit, Failure> {
     };
     print(&format!("{explained}\n{} is good{opened}\n", options.config.display()));
     Ok(Exit::Good)
+}
+
+/// The JSON form. A contract: fields are added, never renamed.
+#[derive(Debug, Default, serde::Serialize)]
+struct Checked {
+    file: String,
+    good: bool,
+    node: Option<String>,
+    shares: Vec<String>,
+    warnings: Vec<String>,
+    /// The report as people read it.
+    errors: Option<String>,
 }
 
 fn explain(config: &Config) -> String {

@@ -159,6 +159,11 @@ impl Reloading {
 }
 
 fn start_failure(error: StartError) -> Failure {
+    if let StartError::Guard { .. } = &error {
+        let next = "mount the file system and start again; if the directory was replaced on purpose, \
+             move the index in the state directory away: the tree is then imported afresh";
+        return Failure::new(Exit::Refused, error, next);
+    }
     let next = match &error {
         StartError::Listen { .. } => "is another daemon running? `listen` must be free and local",
         _ => {

@@ -46,6 +46,11 @@ impl Failure {
         Self { exit, message, next: String::new(), rendered: true }
     }
 
+    /// What is wrong, without colours.
+    pub(crate) fn message(&self) -> String {
+        self.message.clone()
+    }
+
     /// The whole of it, as it is printed.
     pub(crate) fn text(&self) -> String {
         match self.rendered {

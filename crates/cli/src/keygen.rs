@@ -7,6 +7,7 @@ use chainsync_host::{KeyError, PrivateKey};
 
 use crate::args;
 use crate::failure::{Exit, Failure};
+use crate::output::{print, print_json};
 
 pub(crate) fn run(options: &args::Keygen) -> Result<Exit, Failure> {
     let path = options.out.display();
@@ -31,6 +32,10 @@ pub(crate) fn run(options: &args::Keygen) -> Result<Exit, Failure> {
         ),
         error => Failure::new(Exit::Usage, error, "choose another file"),
     })?;
-    println!("{}", key.public_id());
+    let id = key.public_id().to_string();
+    match options.json {
+        true => print_json(&serde_json::json!({ "id": id, "file": path.to_string() })),
+        false => print(&format!("{id}\n")),
+    };
     Ok(Exit::Good)
 }

@@ -12,15 +12,19 @@
 
 mod args;
 mod check;
+mod commands;
 mod config;
 mod control;
 mod daemon;
 mod demo;
 mod failure;
 mod flush;
+mod generate;
 mod keygen;
 mod logging;
+mod names;
 mod output;
+mod preview;
 mod reload;
 mod show;
 mod status;
@@ -37,10 +41,17 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(options) => demo::run(&options),
         Command::Keygen(options) => keygen::run(&options),
+        Command::Run(options) if options.dry_run => preview::run(&options),
         Command::Run(options) => daemon::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Flush(options) => flush::run(&options),
+        Command::Verify(options) => commands::verify(&options),
+        Command::Rescan(options) => commands::rescan(&options),
+        Command::Pause(options) => commands::pause(&options.control),
+        Command::Resume(options) => commands::resume(&options),
+        Command::Conflicts(options) => commands::conflicts(&options),
+        Command::Generate(options) => generate::run(&options),
     };
     result.unwrap_or_else(|failure| failure.report()).into()
 }

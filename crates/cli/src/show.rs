@@ -2,6 +2,8 @@
 //!
 //! Names and paths come escaped from the engine; nothing here writes other control bytes.
 
+pub(crate) mod commands;
+
 use std::fmt::Write;
 
 use chainsync_engine::status::{MemberState, MemberStatus, Problem, ShareStatus};
@@ -27,7 +29,7 @@ impl Now {
     }
 
     /// `12:03:44`, with the date unless it is today's.
-    fn clock(&self, ms: u64) -> String {
+    pub(crate) fn clock(&self, ms: u64) -> String {
         let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let zone: TimeZone = self.0.time_zone().clone();
         match time.map(|time| time.to_zoned(zone)) {
@@ -64,6 +66,9 @@ pub(crate) fn status(status: &Status, now: &Now) -> String {
 
 fn share(text: &mut String, node: &str, share: &ShareStatus, now: &Now) {
     let verdict = match (&share.halted, share.converged) {
+        (Some(reason), _) if share.paused => {
+            format!("{}: `chainsync resume` goes on", reason.replacen("paused", "PAUSED", 1))
+        }
         (Some(reason), _) => format!("HALTED: {reason}"),
         (None, true) => "converged: all members hold the same".to_owned(),
         (None, false) => "not converged".to_owned(),
@@ -87,7 +92,7 @@ fn share(text: &mut String, node: &str, share: &ShareStatus, now: &Now) {
         "conflicts",
         &match share.conflicts {
             0 => "none".to_owned(),
-            some => format!("{some}, the displaced contents are in the archive"),
+            some => format!("{some}: `chainsync conflicts` lists them"),
         },
     );
     for (index, reason) in share.waiting_for.iter().enumerate() {
@@ -157,8 +162,11 @@ fn upstream(share: &ShareStatus, now: &Now) -> String {
 /// `chronos: unreachable since 12:03:44, bypassed, 211 changes behind`.
 fn member(member: &MemberStatus, bypassed: bool, now: &Now) -> String {
     let since = now.clock(member.since_ms);
+    let paused = member.halted.as_deref().is_some_and(|reason| reason.starts_with("paused"));
     let mut parts = vec![match member.state {
         MemberState::Me => "this node".to_owned(),
+        // Whoever is paused has no links: unreachable would be true, and misleading.
+        _ if paused => format!("paused since {since}"),
         MemberState::Reachable => format!("reachable since {since}"),
         MemberState::Unreachable => format!("unreachable since {since}"),
         MemberState::Unknown => "not heard of since this daemon started".to_owned(),
@@ -177,8 +185,10 @@ fn member(member: &MemberStatus, bypassed: bool, now: &Now) -> String {
     if member.problems > 0 {
         parts.push(count(member.problems, "problem", "problems"));
     }
-    if let Some(reason) = &member.halted {
-        parts.push(format!("halted: {reason}"));
+    if let Some(reason) =
+        member.halted.as_ref().filter(|_| !paused || member.state == MemberState::Me)
+    {
+        parts.push(if paused { reason.clone() } else { format!("halted: {reason}") });
     }
     format!("{}: {}", member.node, parts.join(", "))
 }
@@ -267,6 +277,7 @@ mod tests {
             path: "/var/www/html/images".to_owned(),
             ring: ["apollo", "chronos", "hermes"].map(str::to_owned).to_vec(),
             halted: None,
+            paused: false,
             converged: false,
             waiting_for: vec!["chronos lacks 211 changes".to_owned(), "1 problem here".to_owned()],
             sequence: 4711,

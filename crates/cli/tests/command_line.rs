@@ -47,7 +47,24 @@ fn lonely_node(directory: &Path) -> String {
 #[test]
 fn help_is_a_contract() {
     let mut all = String::new();
-    for command in ["", "demo", "keygen", "run", "check", "status", "flush"] {
+    for command in [
+        "",
+        "demo",
+        "keygen",
+        "run",
+        "check",
+        "status",
+        "flush",
+        "verify",
+        "rescan",
+        "pause",
+        "resume",
+        "conflicts",
+        "conflicts list",
+        "conflicts show",
+        "conflicts restore",
+        "generate",
+    ] {
         let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let output = chainsync(&arguments);
         assert_eq!(output.status.code(), Some(0));
@@ -66,6 +83,11 @@ fn wrong_usage_is_2() {
         &["keygen"],
         &["flush", "--timeout", "30"],
         &["demo", "--kill", "zeus"],
+        &["run", "--config", "/nonexistent/chainsync.toml", "--json"],
+        &["conflicts", "restore"],
+        &["generate", "poems", "/tmp"],
+        &["generate", "man", "/dev/null/nowhere"],
+        &["verify", "--timeout", "30"],
         &["demo", "--files", "0"],
         &["run", "--config", "/nonexistent/chainsync.toml"],
         &["check", "--config", "/nonexistent/chainsync.toml"],
@@ -95,6 +117,75 @@ fn keygen_writes_once_and_prints_the_id_alone() {
     assert_eq!(std::fs::read(path).unwrap(), key);
     let nowhere = chainsync(&["keygen", "--out", "/nonexistent/node.key"]);
     assert_eq!(nowhere.status.code(), Some(2));
+}
+
+#[test]
+fn keygen_and_check_speak_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let json =
+        |output: &Output| serde_json::from_str::<serde_json::Value>(&stdout(output)).unwrap();
+    let key = directory.path().join("json.key");
+    let made = json(&chainsync(&["keygen", "--json", "--out", key.to_str().unwrap()]));
+    assert!(made["id"].as_str().unwrap().starts_with("cs1"), "{made}");
+    let file = lonely_node(directory.path());
+    let good = chainsync(&["check", "--config", &file, "--json"]);
+    assert_eq!(good.status.code(), Some(0));
+    let good = json(&good);
+    assert!(good["good"] == true && good["shares"][0] == "images", "{good}");
+    assert_eq!(good["warnings"].as_array().unwrap().len(), 1, "a ring of one: {good}");
+    let text = std::fs::read_to_string(&file).unwrap().replace("ring =", "rnig =");
+    std::fs::write(&file, text).unwrap();
+    let bad = chainsync(&["check", "--config", &file, "--json"]);
+    assert_eq!(bad.status.code(), Some(2));
+    let bad = json(&bad);
+    assert!(bad["good"] == false && bad["errors"].as_str().unwrap().contains("ring"), "{bad}");
+}
+
+#[test]
+fn man_pages_and_completions_are_generated() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("new/man");
+    let output = chainsync(&["generate", "man", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output));
+    let page = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    assert!(page("chainsync.1").contains("chainsync\\-verify(1)"), "{}", page("chainsync.1"));
+    let verify = page("chainsync-verify.1");
+    assert!(verify.contains("Exit codes: 0 equal") && verify.contains("deep"), "{verify}");
+    assert!(page("chainsync-conflicts-restore.1").contains("PATH"));
+    let dir = directory.path().join("completions");
+    let output = chainsync(&["generate", "completions", dir.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "[\"_chainsync\",\"chainsync.bash\",\"chainsync.fish\"]\n");
+    let bash = std::fs::read_to_string(dir.join("chainsync.bash")).unwrap();
+    assert!(bash.contains("accept-deletes"), "every command is in it");
+}
+
+#[test]
+fn a_dry_run_names_problems_and_exclusions_and_makes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = lonely_node(directory.path());
+    let share = directory.path().join("share");
+    std::fs::create_dir(share.join("sub")).unwrap();
+    std::fs::write(share.join("sub/photo"), "12345").unwrap();
+    std::fs::write(share.join("debug.log"), "noise").unwrap();
+    std::os::unix::fs::symlink("sub/photo", share.join("link")).unwrap();
+    let name = std::os::unix::ffi::OsStrExt::as_bytes(std::ffi::OsStr::new("x")).to_vec();
+    let odd = [&name[..], b"\xff"].concat();
+    let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&odd);
+    let socket = std::os::unix::net::UnixListener::bind(share.join(odd)).unwrap();
+    let output = chainsync(&["run", "--dry-run", "--config", &file]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let shown = stdout(&output).replace(directory.path().to_str().unwrap(), "[dir]");
+    insta::assert_snapshot!(shown);
+    drop(socket);
+    assert!(!directory.path().join("state").exists());
+    assert!(!share.join(".chainsync").exists());
+    std::fs::remove_file(share.join(odd)).unwrap();
+    let output = chainsync(&["run", "--dry-run", "--json", "--config", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&report[0]["files"], &report[0]["bytes"]), (&1.into(), &5.into()), "{report}");
 }
 
 #[test]
@@ -138,7 +229,19 @@ fn without_a_daemon_it_is_3_with_the_next_step() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("control.sock");
     let socket = socket.to_str().unwrap();
-    for command in [&["status"][..], &["status", "--json"], &["flush"], &["flush", "--live"]] {
+    for command in [
+        &["status"][..],
+        &["status", "--json"],
+        &["flush"],
+        &["flush", "--live"],
+        &["verify", "--deep"],
+        &["rescan", "--dry-run"],
+        &["pause"],
+        &["resume", "--accept-deletes"],
+        &["conflicts"],
+        &["conflicts", "show", "1"],
+        &["conflicts", "restore", "a/b", "--to", "c"],
+    ] {
         let output = chainsync(&[command, &["--socket", socket]].concat());
         assert_eq!(output.status.code(), Some(3), "{command:?}");
         assert!(stdout(&output).is_empty());

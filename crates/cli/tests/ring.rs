@@ -7,156 +7,16 @@
     reason = "a test that drives processes and looks at their files; a failure is a panic"
 )]
 
-use std::fmt::Write as _;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+#[path = "support/ring.rs"]
+mod support;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::time::Duration;
 
-const NODES: [&str; 3] = ["apollo", "chronos", "hermes"];
-/// What a healthy ring does in milliseconds, on a machine that does five other things.
-const SOON: Duration = Duration::from_secs(20);
+use rustix::process::Signal;
+use support::{NODES, Ring, SOON, run, tail, text};
+
 /// The promise: `dead_after` is 5 s by default.
 const BYPASS: Duration = Duration::from_secs(10);
-
-struct Ring {
-    directory: tempfile::TempDir,
-    children: [Option<Child>; 3],
-}
-
-impl Ring {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let listeners = NODES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let mut nodes = String::new();
-        for (name, listener) in NODES.iter().zip(&listeners) {
-            let home = directory.path().join(name);
-            std::fs::create_dir_all(home.join("share")).unwrap();
-            let key = home.join("node.key");
-            let id = run(&["keygen", "--out", key.to_str().unwrap()]);
-            let (address, id) = (listener.local_addr().unwrap(), text(&id.stdout));
-            let id = id.trim();
-            write!(nodes, "[nodes.{name}]\naddress = \"{address}\"\nid = \"{id}\"\n").unwrap();
-        }
-        for (name, listener) in NODES.iter().zip(&listeners) {
-            let home = directory.path().join(name);
-            let (base, address) = (home.display(), listener.local_addr().unwrap());
-            let config = format!(
-                "node = \"{name}\"\nkey = \"{base}/node.key\"\nstate = \"{base}/state\"\n\
-                 listen = \"{address}\"\nsocket = \"{base}/control.sock\"\n{nodes}\
-                 [shares.images]\npath = \"{base}/share\"\nring = {NODES:?}\n"
-            );
-            std::fs::write(home.join("chainsync.toml"), config).unwrap();
-        }
-        drop(listeners);
-        let mut ring = Self { directory, children: [None, None, None] };
-        (0..3).for_each(|index| ring.spawn(index));
-        for name in NODES {
-            ring.until(&format!("{name} is in sync"), SOON, || ring.flush(name, "5s", &[]).0 == 0);
-        }
-        ring
-    }
-
-    fn home(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn spawn(&mut self, index: usize) {
-        let home = self.home(NODES[index]);
-        let log = home.join("log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chainsync"));
-        command.args(["run", "--config"]).arg(home.join("chainsync.toml"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.children[index] = Some(command.spawn().unwrap());
-    }
-
-    fn signal(&self, index: usize, signal: Signal) {
-        let pid = Pid::from_child(self.children[index].as_ref().unwrap());
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits for the end of a daemon that has been told to.
-    fn ended(&mut self, index: usize) -> std::process::ExitStatus {
-        let mut child = self.children[index].take().unwrap();
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status;
-            }
-            if begun.elapsed() > SOON {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{} did not end", NODES[index]);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn upload(&self, name: &str, path: &str, content: &str) {
-        let path = self.home(name).join("share").join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-
-    fn arrives(&self, name: &str, path: &str, content: &str, patience: Duration) {
-        let target = self.home(name).join("share").join(path);
-        let there = || std::fs::read(&target).is_ok_and(|found| found == content.as_bytes());
-        self.until(&format!("{path} arrives on {name}"), patience, there);
-    }
-
-    /// Exit code and what was printed.
-    fn flush(&self, name: &str, timeout: &str, more: &[&str]) -> (i32, String) {
-        let socket = self.home(name).join("control.sock");
-        let arguments = ["flush", "--timeout", timeout, "--socket", socket.to_str().unwrap()];
-        let output = run(&[&arguments, more].concat());
-        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
-    }
-
-    fn status(&self, name: &str) -> String {
-        let socket = self.home(name).join("control.sock");
-        let output = run(&["status", "--socket", socket.to_str().unwrap()]);
-        text(&output.stdout) + &text(&output.stderr)
-    }
-
-    fn until(&self, what: &str, patience: Duration, done: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !done() {
-            if begun.elapsed() > patience {
-                let states = NODES.map(|name| self.status(name)).join("\n");
-                let logs = NODES.map(|name| tail(&self.home(name).join("log"))).join("\n");
-                panic!("not within {patience:?}: {what}\n{states}\n{logs}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        for child in self.children.iter_mut().flatten() {
-            // A stopped process takes SIGKILL as well.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_chainsync")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn tail(log: &Path) -> String {
-    let all = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = all.lines().collect();
-    format!("{}:\n{}", log.display(), lines[lines.len().saturating_sub(15)..].join("\n"))
-}
 
 #[test]
 fn flush_includes_what_is_deep_in_new_directories() {

@@ -21,6 +21,8 @@
 //! is decoded holds every promise that the types alone do not make: vectors and targets within their
 //! limits, versions that a node can have made, contents where they are said to be.
 
+pub mod verify;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -82,6 +84,8 @@ pub enum Frame {
     Goodbye(String),
     WantRecipe(WantRecipe),
     Recipe(RecipePart),
+    Inspect(verify::Inspect),
+    Inspected(verify::Inspected),
 }
 
 /// The upstream's first frame.
@@ -257,6 +261,8 @@ const UNAVAILABLE: u8 = 9;
 const GOODBYE: u8 = 10;
 const WANT_RECIPE: u8 = 11;
 const RECIPE: u8 = 12;
+const INSPECT: u8 = 32;
+const INSPECTED: u8 = 33;
 
 #[derive(Serialize, Deserialize)]
 struct BatchHeader {
@@ -326,6 +332,8 @@ impl Frame {
             Frame::Goodbye(reason) => {
                 put(out, GOODBYE, clipped(reason));
             }
+            Frame::Inspect(inspect) => inspect.encode(out, INSPECT),
+            Frame::Inspected(inspected) => inspected.encode(out, INSPECTED),
         }
         let length = out.len() - start - LENGTH_BYTES;
         assert!(length <= FRAME_BYTES_MAX, "a frame of our own within its bound");
@@ -390,6 +398,8 @@ impl Frame {
                 check("Goodbye", "bytes", reason.len(), REASON_BYTES_MAX)?;
                 Frame::Goodbye(reason)
             }
+            INSPECT => Frame::Inspect(verify::Inspect::decode(&body)?),
+            INSPECTED => Frame::Inspected(verify::Inspected::decode(&body)?),
             unknown => return Err(WireError::UnknownKind(unknown)),
         })
     }

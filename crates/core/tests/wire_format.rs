@@ -12,6 +12,7 @@ use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::knowledge::Recorded;
 use chainsync_core::recipe::RecipeChunk;
 use chainsync_core::version::{Dot, ReplicaId, Stamp, Version};
+use chainsync_core::wire::verify::{Bucket, Digests, Doubt, Inspect, Inspected, Listed, Question};
 use chainsync_core::wire::{
     Ack, Batch, BatchEntry, Chunk, ContentRef, Cursor, Frame, Hello, Pack, PackCodec, PassEnd,
     RecipePart, Want, WantRecipe, Welcome,
@@ -101,7 +102,45 @@ fn examples() -> Vec<(&'static str, Frame)> {
         ("goodbye", Frame::Goodbye("another share".to_owned())),
         ("want-recipe", Frame::WantRecipe(WantRecipe { hash, path: path("a/b") })),
         ("recipe", Frame::Recipe(RecipePart { hash, chunks, ends: true })),
+        ("inspect digests", inspect(Question::Digests { buckets: 300, deep: true })),
+        (
+            "inspect list",
+            inspect(Question::List { buckets: 300, wanted: vec![0, 299], deep: false }),
+        ),
+        ("inspected digests", Frame::Inspected(Inspected::Digests(digests()))),
+        ("inspected entries", Frame::Inspected(Inspected::Entries(listed()))),
+        ("inspected end", Frame::Inspected(Inspected::End)),
     ]
+}
+
+fn inspect(question: Question) -> Frame {
+    Frame::Inspect(Inspect {
+        protocol_min: 1,
+        protocol_max: 1,
+        share: ShareName::new("images").unwrap(),
+        node: NodeName::new("apollo").unwrap(),
+        question,
+    })
+}
+
+/// The hash of what is published in a bucket is part of the format too.
+fn digests() -> Digests {
+    let mut bucket = Bucket::default();
+    for Listed { path, kind } in listed() {
+        bucket.add(&path, &kind);
+    }
+    Digests {
+        buckets: vec![bucket, Bucket::default()],
+        knowledge: [(ONE, 7)].into_iter().collect(),
+        doubts: vec![Doubt { path: path("d/0"), what: "differs".to_owned() }],
+        more_doubts: true,
+        halted: Some("paused".to_owned()),
+    }
+}
+
+fn listed() -> Vec<Listed> {
+    let entries = entries().into_iter();
+    entries.map(|BatchEntry { entry, .. }| Listed { path: entry.path, kind: entry.kind }).collect()
 }
 
 fn path(path: &str) -> RelPath {

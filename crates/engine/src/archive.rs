@@ -81,6 +81,16 @@ impl<V: Vfs> Archive<V> {
         self.vfs.sync_dir(&dir)
     }
 
+    /// Whether a content of this name is there.
+    pub fn has(&self, hash: &ContentHash) -> io::Result<bool> {
+        let dir = self.vfs.open_dir(None)?;
+        match self.vfs.stat(&dir, hash.to_string().as_bytes()) {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A content and its size, not held against its hash.
     pub fn open(&self, hash: &ContentHash) -> io::Result<Option<(V::File, u64)>> {
         let dir = self.vfs.open_dir(None)?;

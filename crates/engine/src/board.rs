@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::sync::Mutex;
 
 use chainsync_core::gossip::{Row, RowId, Rows};
-use chainsync_core::{NodeName, RelPath, Ring, Stat};
+use chainsync_core::{NodeName, RelPath, ReplicaId, Ring, Stat};
 
 use crate::share::lock;
 use crate::signal;
@@ -24,7 +24,27 @@ pub struct Board {
     pub rows_moved: signal::Sender<u64>,
     /// Counts what a new row of this node should tell.
     pub touched: signal::Sender<u64>,
+    /// Neither paused nor halted.
+    pub moving: signal::Sender<bool>,
 }
+
+/// Why a share was halted, and so what it takes to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    pub cause: Cause,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The root is gone, or is another one.
+    Root,
+    /// More was found deleted than a sweep may take for meant.
+    Deletes,
+}
+
+/// What peers read in the row of a paused node.
+pub const PAUSED: &str = "paused";
 
 #[derive(Default)]
 struct Inner {
@@ -36,13 +56,24 @@ struct Inner {
     second_looks: BTreeMap<RelPath, Stat>,
     link: Option<Link>,
     upstream: BTreeMap<NodeName, Upstream>,
-    halted: Option<String>,
+    halted: Option<Halt>,
+    paused: bool,
     trouble: Option<String>,
     sweeping: bool,
     sending: bool,
     states: BTreeMap<NodeName, (MemberState, u64)>,
     /// Members that answered and would have no link, and why.
     refusals: BTreeMap<NodeName, String>,
+}
+
+impl Inner {
+    fn halted(&self) -> Option<String> {
+        match (self.paused, &self.halted) {
+            (true, None) => Some(PAUSED.to_owned()),
+            (true, Some(halt)) => Some(format!("{PAUSED}, and halted: {}", halt.reason)),
+            (false, halt) => halt.as_ref().map(|halt| halt.reason.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +100,8 @@ pub struct View {
     pub link: Option<Link>,
     pub upstream: BTreeMap<NodeName, Upstream>,
     pub halted: Option<String>,
+    pub paused: bool,
+    pub refusals: BTreeMap<NodeName, String>,
     pub sweeping: bool,
     pub passing: bool,
     pub counters: Counters,
@@ -84,6 +117,7 @@ impl Board {
             counters: Mutex::default(),
             rows_moved: signal::Sender::new(0),
             touched: signal::Sender::new(0),
+            moving: signal::Sender::new(true),
         }
     }
 
@@ -172,9 +206,41 @@ impl Board {
     }
 
     pub fn halt(&self, reason: &str) {
+        self.halt_for(Cause::Root, reason);
+    }
+
+    pub fn halt_for(&self, cause: Cause, reason: &str) {
         tracing::error!(reason, "the share is halted");
-        lock(&self.inner).halted = Some(reason.to_owned());
+        lock(&self.inner).halted = Some(Halt { cause, reason: reason.to_owned() });
+        self.moving.send_replace(false);
         self.touch();
+    }
+
+    /// The guard that halted the share, if one did.
+    pub fn halt_held(&self) -> Option<Halt> {
+        lock(&self.inner).halted.clone()
+    }
+
+    pub fn pause(&self) {
+        lock(&self.inner).paused = true;
+        self.moving.send_replace(false);
+        self.touch();
+    }
+
+    /// Ends pause and halt.
+    pub fn go_on(&self) {
+        let mut inner = lock(&self.inner);
+        (inner.paused, inner.halted) = (false, None);
+        drop(inner);
+        self.moving.send_replace(true);
+        self.touch();
+    }
+
+    /// The node that makes changes as `replica`, if its row says so.
+    pub fn author(&self, replica: ReplicaId) -> Option<NodeName> {
+        let inner = lock(&self.inner);
+        let mut rows = inner.rows.iter();
+        rows.find(|(_, row)| row.authors.contains(&replica)).map(|(node, _)| node.clone())
     }
 
     /// What keeps the share from starting, shown until it has started.
@@ -183,7 +249,7 @@ impl Board {
     }
 
     pub fn halted(&self) -> Option<String> {
-        lock(&self.inner).halted.clone()
+        lock(&self.inner).halted()
     }
 
     pub fn set_sweeping(&self, sweeping: bool) {
@@ -323,7 +389,9 @@ impl Board {
             waiting: inner.waiting.iter().map(problem).collect(),
             link: inner.link.clone(),
             upstream: inner.upstream.clone(),
-            halted: inner.halted.clone().or_else(|| inner.trouble.clone()),
+            halted: inner.halted().or_else(|| inner.trouble.clone()),
+            paused: inner.paused,
+            refusals: inner.refusals.clone(),
             sweeping: inner.sweeping,
             passing: inner.sending || inner.upstream.values().any(|upstream| upstream.mid_pass),
             counters: lock(&self.counters).clone(),

@@ -8,11 +8,11 @@ use chainsync_core::decide::{change_version, import_stamp};
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::projection::blocks;
 use chainsync_core::{
-    ContentHash, Entry, Identity, Kind, Published, Record, RelPath, ReplicaId, Stat,
+    ContentHash, Entry, Identity, Kind, NodeName, Published, Record, RelPath, ReplicaId, Stat,
 };
 use chainsync_env::{Env, Point, Vfs};
 
-use crate::index::{Conflict, Intent, Rows, Writer};
+use crate::index::{Conflict, ConflictNote, Intent, Rows, Writer};
 use crate::share::{Share, ShareError, intent_for};
 
 /// A change that was found.
@@ -180,7 +180,15 @@ impl<E: Env> Share<E> {
             }
             None => {}
         }
-        self.report_conflict(writer, &loser.entry(winner.path.clone()), winner)
+        // A large one at its name, or one that is found there, is kept when it is displaced.
+        let kept = match loser.kind.content() {
+            Some((hash, _)) => {
+                loser.is_published_as_known()
+                    || self.archive.has(&hash).map_err(ShareError::disk("reading the archive"))?
+            }
+            None => true,
+        };
+        self.report_conflict(writer, &loser.entry(winner.path.clone()), winner, kept)
     }
 
     /// Keeps the content of an entry that lost on arrival.
@@ -191,11 +199,17 @@ impl<E: Env> Share<E> {
         content: Option<&Bytes>,
         winner: Option<&Record>,
     ) -> Result<(), ShareError> {
+        let mut kept = loser.kind.content().is_none();
         if let (Some((hash, _)), Some(content)) = (loser.kind.content(), content) {
             self.to_archive(&hash, content)?;
+            kept = true;
+        } else if let Some((hash, _)) = loser.kind.content() {
+            kept = self.archive.has(&hash).map_err(ShareError::disk("reading the archive"))?;
         }
         match winner {
-            Some(winner) => self.report_conflict(writer, loser, &winner.entry(loser.path.clone())),
+            Some(winner) => {
+                self.report_conflict(writer, loser, &winner.entry(loser.path.clone()), kept)
+            }
             None => Ok(()),
         }
     }
@@ -231,12 +245,24 @@ impl<E: Env> Share<E> {
         writer: &mut Writer,
         loser: &Entry,
         winner: &Entry,
+        kept: bool,
     ) -> Result<(), ShareError> {
+        let by = |entry: &Entry| self.board.author(entry.version.dot.replica);
+        let note = ConflictNote { loser: by(loser), winner: by(winner) };
+        let named =
+            |node: &Option<NodeName>| node.as_ref().map_or("?".to_owned(), |n| n.to_string());
         tracing::warn!(
             path = %loser.path,
             loser = %loser.version.dot,
+            loser_node = named(&note.loser),
             winner = %winner.version.dot,
-            "conflict: two edits without knowledge of each other, the older one is in the archive"
+            winner_node = named(&note.winner),
+            "conflict: two edits without knowledge of each other, {}",
+            if kept {
+                "the older one is kept: `chainsync conflicts` restores it"
+            } else {
+                "the content of the older one is not on this node, and so not in its archive"
+            }
         );
         writer.add_conflict(&Conflict {
             path: loser.path.clone(),
@@ -245,6 +271,7 @@ impl<E: Env> Share<E> {
             winner: winner.version.clone(),
             noticed_ms: self.now_ms(),
         })?;
+        writer.note_conflict(&note)?;
         Ok(())
     }
 

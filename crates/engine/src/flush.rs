@@ -12,6 +12,7 @@ use chainsync_core::{NodeName, VersionVector};
 use chainsync_env::{Env, Vfs};
 use tokio::time::{Instant, timeout_at};
 
+use crate::board::PAUSED;
 use crate::share::{Share, ShareError};
 use crate::status::{FlushReport, Lacking};
 
@@ -32,19 +33,22 @@ impl<E: Env> Share<E> {
             elapsed_ms: 0,
             note: NOTE.to_owned(),
         };
-        match timeout_at(deadline, self.drain()).await {
+        // A share that does not move looks at nothing: there is nothing to wait for.
+        let drained = match self.board.halted() {
+            None => timeout_at(deadline, self.drain()).await,
+            Some(_) => Ok(Err(ShareError::Halted)),
+        };
+        match drained {
             Ok(Ok(())) => {
                 let wanted = self.index.state().knowledge.to_vector();
                 let challenge = self.board.write_row(true, |view| self.row(view));
                 self.wait_for_signatures(deadline, live, &wanted, challenge, &mut report).await;
             }
             outcome => {
-                let reason = match outcome {
-                    Ok(Err(error)) => error.to_string(),
-                    _ => match self.board.halted() {
-                        Some(halted) => format!("halted: {halted}"),
-                        None => "its own changes were not all looked at in time".to_owned(),
-                    },
+                let reason = match (outcome, self.board.halted()) {
+                    (_, Some(halted)) => at_rest(&halted),
+                    (Ok(Err(error)), None) => error.to_string(),
+                    _ => "its own changes were not all looked at in time".to_owned(),
                 };
                 report.lacking.push(Lacking { node: self.me.to_string(), reason });
             }
@@ -169,15 +173,18 @@ impl<E: Env> Share<E> {
             return None;
         }
         if !reachable.contains(node) {
-            let behind = row.map(|row| behind(row, wanted));
-            return Some(match behind {
-                Some(behind) => format!("unreachable, bypassed, {behind} changes behind"),
-                None => "unreachable, bypassed".to_owned(),
+            let why = match row.and_then(|row| row.halted.as_deref()) {
+                Some(reason) => at_rest(reason),
+                None => "unreachable".to_owned(),
+            };
+            return Some(match row.map(|row| behind(row, wanted)) {
+                Some(behind) => format!("{why}, bypassed, {behind} changes behind"),
+                None => format!("{why}, bypassed"),
             });
         }
         Some(match row {
             None => "nothing was heard of it yet".to_owned(),
-            Some(Row { halted: Some(reason), .. }) => format!("halted: {reason}"),
+            Some(Row { halted: Some(reason), .. }) => at_rest(reason),
             Some(row) if !row.is_after(&self.me, challenge) => "it has not answered yet".to_owned(),
             Some(row) if row.pending > 0 => {
                 format!(
@@ -189,6 +196,11 @@ impl<E: Env> Share<E> {
             Some(row) => format!("{} changes behind", behind(row, wanted)),
         })
     }
+}
+
+/// Why a share does not move, in words.
+pub fn at_rest(reason: &str) -> String {
+    if reason.starts_with(PAUSED) { reason.to_owned() } else { format!("halted: {reason}") }
 }
 
 /// How many of the wanted changes a member has not applied.

@@ -413,7 +413,7 @@ impl<E: Env> Job<'_, E> {
     }
 
     fn commit(self) -> Result<Looked, ShareError> {
-        let Job { share, findings, files, touched, mut looked, .. } = self;
+        let Job { share, occasion, findings, files, touched, mut looked, .. } = self;
         if findings.is_empty() {
             return Ok(looked);
         }
@@ -443,6 +443,10 @@ impl<E: Env> Job<'_, E> {
                 Finding::Change { kind, made, content, identity } => {
                     if let (Some((hash, _)), Some(content)) = (kind.content(), &content) {
                         share.keep_content(hash, content.clone());
+                    }
+                    if occasion == Occasion::Sweep {
+                        let was_live = published.is_some_and(|published| published.kind.is_live());
+                        share.sweeping.note(was_live, kind.is_live());
                     }
                     let place = Place::Name { identity };
                     let change = Change { path, kind, made, content, place };

@@ -4,8 +4,10 @@
 //!
 //! The library never prints, reads no environment variable and ends no process.
 
+pub mod answers;
 mod apply;
 mod archive;
+mod ask;
 mod board;
 mod change;
 pub mod config;
@@ -13,22 +15,33 @@ mod content;
 mod disk;
 mod exclude;
 mod flush;
+mod guard;
+mod import;
 mod index;
 mod ingest;
+mod inspect;
 mod large;
 mod link;
 pub mod node;
+mod pause;
 mod publish;
 mod recover;
 mod reload;
 mod report;
+mod rescan;
+mod restore;
 mod settings;
 mod share;
 mod signal;
 pub mod status;
+mod survey;
 mod tasks;
+mod verify;
 
+pub use ask::CommandError;
 pub use config::{Durability, Limits, NodeConfig, ShareConfig};
+pub use import::preview;
 pub use node::{Handle, Node, StartError};
 pub use reload::{ReloadError, Reloaded};
+pub use restore::Which;
 pub use status::{FlushReport, MemberStatus, ShareStatus, Status};

@@ -7,25 +7,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chainsync_core::wire::Frame;
-use chainsync_core::{NodeId, ShareName};
+use chainsync_core::wire::verify::Inspect;
+use chainsync_core::{NodeId, NodeName, ShareName};
 use chainsync_env::{Env, Listener, Net};
-use tokio::sync::{mpsc, oneshot};
+use tokio::io::WriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::ask::Commands;
 use crate::config::{NodeConfig, ShareConfig};
 use crate::link::LinkError;
-use crate::link::connection::FrameReader;
+use crate::link::connection::{FrameReader, write_frame};
 use crate::link::receive::{
-    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, common_protocol, no_common_protocol, refuse,
-    serve,
+    APPLY_QUEUE_MAX, Arrived, Chain, Greeted, apply, common_protocol, forget_upstream,
+    no_common_protocol, refuse, serve,
 };
 use crate::reload::{ReloadError, Reloaded};
 use crate::settings::Settings;
 use crate::share::{Share, lock};
 use crate::signal;
 use crate::status::{FlushReport, RefusedReload, ShareStatus, Status};
-use crate::{large, link, recover, tasks};
+use crate::{inspect, large, link, recover, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
 const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -75,7 +78,7 @@ const RELOADS_MAX: usize = 2;
 /// last ones.
 #[derive(Clone)]
 pub struct Handle {
-    asked: Arc<dyn Asked>,
+    pub(crate) asked: Arc<dyn Asked>,
 }
 
 /// Why a node does not start.
@@ -83,9 +86,10 @@ pub struct Handle {
 pub enum StartError {
     #[error("share `{share}`: {reason}")]
     Share { share: ShareName, reason: String },
-    /// Only this share cannot go on: others do, if there are any.
+    /// It may be the wrong tree: a guard keeps it from being taken for an empty one. Only this share
+    /// cannot go on: others do, if there are any.
     #[error("share `{share}`: {reason}")]
-    Halted { share: ShareName, reason: String },
+    Guard { share: ShareName, reason: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
 }
@@ -115,14 +119,14 @@ impl<E: Env> Node<E> {
         for share in &config.shares {
             match shared.open(&config, share).await {
                 Ok(share) => opened.push(share),
-                Err(StartError::Halted { share, reason }) => halted.push((share, reason)),
+                Err(StartError::Guard { share, reason }) => halted.push((share, reason)),
                 Err(error) => return Err(error),
             }
         }
         // A node that could do nothing at all had better say so than run.
         if opened.is_empty() && !halted.is_empty() {
             let (share, reason) = halted.swap_remove(0);
-            return Err(StartError::Halted { share, reason });
+            return Err(StartError::Guard { share, reason });
         }
         shared.set_halted(halted);
         Ok(Self { shared: Arc::new(shared), listener, opened, reloads })
@@ -196,7 +200,15 @@ impl Tasks {
 async fn link_when_ready<E: Env>(share: Arc<Share<E>>) {
     let mut ready = share.ready.subscribe();
     let _ = ready.wait_for(|ready| *ready).await;
-    link::manage::manage(share).await;
+    loop {
+        share.until_moving().await;
+        tokio::select! {
+            biased;
+            () = share.until_stopped() => {}
+            () = link::manage::manage(share.clone()) => {}
+        }
+        share.board.set_link(None);
+    }
 }
 
 async fn apply_when_ready<E: Env>(share: Arc<Share<E>>, arrived: mpsc::Receiver<Arrived>) {
@@ -236,36 +248,85 @@ type Incoming<E> = <<<E as Env>::Net as Net>::Listener as Listener>::Incoming;
 
 async fn greet<E: Env>(shared: Arc<Shared<E>>, incoming: Incoming<E>, number: u64) {
     match timeout(GREETING_MAX, read_hello::<E>(&shared, incoming)).await {
-        Ok(Ok((share, apply, greeted))) => {
+        Ok(Ok(Invited::Link(share, apply, greeted))) => {
             let from = greeted.hello.node.clone();
-            let end = serve(share.clone(), greeted, apply, number).await;
+            let end = tokio::select! {
+                biased;
+                end = serve(share.clone(), *greeted, apply, number) => end,
+                () = share.until_stopped() => {
+                    forget_upstream(&share, &from, number);
+                    LinkError::Goodbye("this share does not move any more".to_owned())
+                }
+            };
             tracing::info!(share = %share.config.name, %from, reason = %end, "upstream left");
+        }
+        Ok(Ok(Invited::Inspection { share, writer, inspect, place })) => {
+            let from = inspect.node;
+            tracing::info!(share = %share.config.name, %from, "verify: asked for the tree");
+            let answered = inspect::answer(share.clone(), writer, inspect.question).await;
+            if let Err(error) = answered {
+                tracing::info!(%from, error = %Chain(&error), "verify: not answered");
+            }
+            drop(place);
         }
         Ok(Err(error)) => tracing::info!(error = %Chain(&error), "connection refused"),
         Err(_) => tracing::info!("a connection said nothing"),
     }
 }
 
-type Invited<E> = (Arc<Share<E>>, mpsc::Sender<Arrived>, Greeted<E>);
+/// What a caller wants, once it is let in.
+enum Invited<E: Env> {
+    Link(Arc<Share<E>>, mpsc::Sender<Arrived>, Box<Greeted<E>>),
+    Inspection {
+        share: Arc<Share<E>>,
+        writer: WriteHalf<Stream<E>>,
+        inspect: Inspect,
+        place: OwnedSemaphorePermit,
+    },
+}
+
+type Stream<E> = <<E as Env>::Net as Net>::Stream;
 
 async fn read_hello<E: Env>(
     shared: &Shared<E>,
     incoming: Incoming<E>,
 ) -> Result<Invited<E>, LinkError> {
     let (id, stream) = <<E::Net as Net>::Listener as Listener>::authenticate(incoming).await?;
-    let (reader, writer) = tokio::io::split(stream);
+    let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(reader);
-    let Frame::Hello(hello) = reader.next(|_| ()).await? else {
-        return Err(LinkError::Protocol("it did not say hello"));
+    let hello = match reader.next(|_| ()).await? {
+        Frame::Hello(hello) => hello,
+        Frame::Inspect(inspect) => {
+            let found = shared.find(&inspect.share).map(|(share, _)| share);
+            let speaks = (inspect.protocol_min, inspect.protocol_max);
+            let stranger =
+                stranger(shared, found.as_deref(), &inspect.share, &inspect.node, id, speaks);
+            let refusal = stranger.or_else(|| {
+                let waits = found
+                    .as_ref()
+                    .is_some_and(|share| !*share.ready.borrow() && share.board.halted().is_none());
+                waits.then(|| "not ready: still looking at its tree".to_owned())
+            });
+            let place = found.as_ref().map(|share| share.inspections.clone().try_acquire_owned());
+            return match (found, place, refusal) {
+                (Some(share), Some(Ok(place)), None) => {
+                    Ok(Invited::Inspection { share, writer, inspect, place })
+                }
+                (_, _, refusal) => {
+                    let reason = refusal
+                        .unwrap_or_else(|| "busy with other questions: ask again".to_owned());
+                    let _ = write_frame(&mut writer, &Frame::Goodbye(reason.clone())).await;
+                    Err(LinkError::Goodbye(reason))
+                }
+            };
+        }
+        _ => return Err(LinkError::Protocol("it did not say hello")),
     };
-    let found = {
-        let shares = lock(&shared.shares);
-        shares.iter().find(|(share, _)| share.config.name == hello.share).cloned()
-    };
+    let found = shared.find(&hello.share);
     let refusal = refusal(shared, found.as_ref().map(|(share, _)| &**share), &hello, id);
     let greeted = Greeted { reader, writer, hello, id };
     match (found, refusal) {
-        (Some((share, apply)), None) => Ok((share, apply, greeted)),
+        (Some((share, apply)), None) => Ok(Invited::Link(share, apply, Box::new(greeted))),
         (_, refusal) => {
             let reason = refusal.unwrap_or_else(|| "no such share".to_owned());
             refuse(greeted, &reason).await;
@@ -281,36 +342,49 @@ fn refusal<E: Env>(
     hello: &chainsync_core::wire::Hello,
     id: NodeId,
 ) -> Option<String> {
-    let node = &hello.node;
+    let speaks = (hello.protocol_min, hello.protocol_max);
+    if let Some(reason) = stranger(shared, share, &hello.share, &hello.node, id, speaks) {
+        return Some(reason);
+    }
+    let share = share?;
+    if let Some(reason) = share.board.halted() {
+        return Some(crate::flush::at_rest(&reason));
+    }
+    (!*share.ready.borrow()).then(|| "not ready: still looking at its tree".to_owned())
+}
+
+/// Why a caller has no business here, whatever it wants.
+fn stranger<E: Env>(
+    shared: &Shared<E>,
+    share: Option<&Share<E>>,
+    name: &ShareName,
+    node: &NodeName,
+    id: NodeId,
+    speaks: (u32, u32),
+) -> Option<String> {
     let config = shared.config();
     match config.nodes.get(node) {
         Some(peer) if peer.id == id && *node != config.node => {}
         _ => return Some(format!("`{node}` is not the node with this key here")),
     }
     let halted = lock(&shared.halted);
-    if let Some((_, reason)) = halted.iter().find(|(name, _)| *name == hello.share) {
+    if let Some((_, reason)) = halted.iter().find(|(halted, _)| halted == name) {
         return Some(format!("halted: {reason}"));
     }
     drop(halted);
     let Some(share) = share else {
-        return Some(format!("there is no share `{}` here", hello.share));
+        return Some(format!("there is no share `{name}` here"));
     };
     if !share.ring().contains(node) {
-        return Some(format!("`{node}` is not in the ring of `{}` here", hello.share));
+        return Some(format!("`{node}` is not in the ring of `{name}` here"));
     }
-    if common_protocol(hello).is_none() {
-        return Some(no_common_protocol(&config.node, hello));
-    }
-    if !*share.ready.borrow() {
-        return Some("not ready: still looking at its tree".to_owned());
-    }
-    share.board.halted().map(|reason| format!("halted: {reason}"))
+    common_protocol(speaks).is_none().then(|| no_common_protocol(&config.node, node, speaks))
 }
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a handle asks, without the node's type parameter.
-trait Asked: Send + Sync {
+pub(crate) trait Asked: Commands {
     fn status(&self, share: Option<&ShareName>) -> Option<Status>;
     fn flush<'a>(
         &'a self,
@@ -331,6 +405,10 @@ impl<E: Env> Shared<E> {
     /// Those that run.
     pub(crate) fn shares(&self) -> Vec<Arc<Share<E>>> {
         lock(&self.shares).iter().map(|(share, _)| share.clone()).collect()
+    }
+
+    fn find(&self, name: &ShareName) -> Option<Running<E>> {
+        lock(&self.shares).iter().find(|(share, _)| share.config.name == *name).cloned()
     }
 
     pub(crate) fn set_halted(&self, halted: Vec<(ShareName, String)>) {
@@ -355,6 +433,14 @@ impl<E: Env> Shared<E> {
         let opened = open.await?;
         let (share, released) =
             Share::new(self.env.clone(), config.node.clone(), share, settings, opened);
+        let paused = share.index.is_paused().map_err(|error| StartError::Share {
+            share: share.config.name.clone(),
+            reason: Chain(&error).to_string(),
+        })?;
+        if paused {
+            tracing::warn!(share = %share.config.name, "paused: `chainsync resume` goes on");
+            share.board.pause();
+        }
         Ok(OpenShare { share: Arc::new(share), released })
     }
 
@@ -374,7 +460,7 @@ impl<E: Env> Shared<E> {
         lock(&self.shares).push((share, sender));
     }
 
-    fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {
+    pub(crate) fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {
         let chosen = |share: &&Arc<Share<E>>| name.is_none_or(|name| share.config.name == *name);
         let shares: Vec<_> = self.shares().iter().filter(chosen).cloned().collect();
         (name.is_none() || !shares.is_empty()).then_some(shares)

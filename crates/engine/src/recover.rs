@@ -50,7 +50,7 @@ pub fn open<E: Env>(
         .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
     let device = prepare_root(env, &vfs, &index, &share.path).map_err(|error| match error {
         RootError::NotMarked => {
-            StartError::Halted { share: share.name.clone(), reason: format!("{root}: {error}") }
+            StartError::Guard { share: share.name.clone(), reason: format!("{root}: {error}") }
         }
         error => fail(&format!("{root}"), &error),
     })?;

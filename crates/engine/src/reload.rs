@@ -94,7 +94,7 @@ impl<E: Env> Shared<E> {
         for share in config.shares.iter().filter(|share| !runs(&share.name)) {
             match self.open(&config, share).await {
                 Ok(share) => opened.push(share),
-                Err(StartError::Halted { share, reason }) => halted.push((share, reason)),
+                Err(StartError::Guard { share, reason }) => halted.push((share, reason)),
                 Err(error) => return Err(error.into()),
             }
         }

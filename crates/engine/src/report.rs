@@ -2,7 +2,7 @@
 
 use chainsync_env::{Env, Watch};
 
-use crate::flush::behind;
+use crate::flush::{at_rest, behind};
 use crate::share::Share;
 use crate::status::{
     Counters, LinkStatus, MemberState, MemberStatus, Problem, ShareStatus, UpstreamStatus,
@@ -38,7 +38,9 @@ impl<E: Env> Share<E> {
                     },
                     pending: row.map_or(0, |row| row.pending),
                     problems: row.map_or(0, |row| row.problems),
-                    halted: row.and_then(|row| row.halted.clone()),
+                    halted: row
+                        .and_then(|row| row.halted.clone())
+                        .or_else(|| view.refusals.get(node).cloned()),
                 }
             })
             .collect();
@@ -56,6 +58,7 @@ impl<E: Env> Share<E> {
             path: self.config.path.display().to_string(),
             ring: ring.nodes().iter().map(ToString::to_string).collect(),
             halted: view.halted.clone(),
+            paused: view.paused,
             converged: waiting_for.is_empty(),
             waiting_for,
             sequence: state.head,
@@ -85,17 +88,26 @@ impl<E: Env> Share<E> {
         }
     }
 
+    /// Whether a file that was displaced while somebody had it open is still to be judged: it may
+    /// become a change.
+    pub fn has_held(&self) -> bool {
+        self.index.read().and_then(|reader| reader.has_held()).unwrap_or(false)
+    }
+
     /// What keeps the ring from being converged, as far as it can be seen from here (PROTOCOL C1).
     fn waits(&self, view: &crate::board::View, members: &[MemberStatus]) -> Vec<String> {
         let mut waits = Vec::new();
         if let Some(reason) = &view.halted {
-            waits.push(format!("{} is halted: {reason}", self.me));
+            waits.push(format!("{} is {}", self.me, at_rest(reason)));
         }
         if !*self.ready.borrow() {
             waits.push(format!("{}: the first look at the tree is not complete", self.me));
         }
         if view.sweeping || self.is_looking() || !self.hints.is_empty() {
             waits.push(format!("{}: changes not looked at yet", self.me));
+        }
+        if self.has_held() {
+            waits.push(format!("{}: a displaced file may still be open for writing", self.me));
         }
         if view.passing {
             waits.push(format!("{}: a pass is under way", self.me));
@@ -115,10 +127,10 @@ impl<E: Env> Share<E> {
                 waits.push(format!("{node}: nothing heard of it yet"));
                 continue;
             };
-            if member.state != MemberState::Reachable {
+            if let Some(reason) = &row.halted {
+                waits.push(format!("{node} is {}", at_rest(reason)));
+            } else if member.state != MemberState::Reachable {
                 waits.push(format!("{node}: unreachable"));
-            } else if let Some(reason) = &row.halted {
-                waits.push(format!("{node} is halted: {reason}"));
             } else if !knowledge.includes(&row.knowledge) || !row.applied.includes(&known) {
                 waits.push(format!("{node}: {} changes behind", member.behind));
             } else if mine.is_some_and(|mine| !row.is_after(&self.me, mine.id)) {

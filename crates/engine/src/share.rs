@@ -22,6 +22,7 @@ use crate::board::Board;
 use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
+use crate::guard::Sweeping;
 use crate::index::{Index, IndexError, Intent};
 use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
@@ -69,6 +70,9 @@ pub struct Share<E: Env> {
     pub looking: AtomicBool,
     /// Effects may have happened that the index does not know: publishing failed half-way.
     pub doubtful: AtomicBool,
+    pub sweeping: Sweeping,
+    /// Questions of `verify` being answered.
+    pub inspections: Arc<tokio::sync::Semaphore>,
     staging_run: u64,
     staging_count: AtomicU64,
     /// Gone with the last user of the share, and with it the lock on the index.
@@ -201,6 +205,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub enum ShareError {
     #[error("index")]
     Index(#[from] IndexError),
+    #[error("the share was halted")]
+    Halted,
     #[error("{doing}")]
     Disk { doing: &'static str, source: io::Error },
 }
@@ -258,6 +264,8 @@ impl<E: Env> Share<E> {
             generations: signal::Sender::new(0),
             looking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
+            sweeping: Sweeping::default(),
+            inspections: Arc::new(tokio::sync::Semaphore::new(INSPECTIONS_MAX)),
             staging_run,
             staging_count: AtomicU64::new(0),
             _released: sender,
@@ -373,6 +381,10 @@ pub struct Opened<E: Env> {
 
 type V<E> = <<E as Env>::Vfs as Vfs>::File;
 type D<E> = <<E as Env>::Vfs as Vfs>::Dir;
+
+/// Two operators with `verify --deep`, each reading every content on the disk, and every upstream that
+/// begins a link and asks what is here already.
+const INSPECTIONS_MAX: usize = 4;
 
 /// Up to here, fdatasync and fsync one by one (1.8 ms each beside a busy writer, against 19 ms for
 /// syncfs).

@@ -32,6 +32,9 @@ pub struct ShareStatus {
     pub ring: Vec<String>,
     /// Why the share does not move, if it does not.
     pub halted: Option<String>,
+    /// Whether an operator paused it.
+    #[serde(default)]
+    pub paused: bool,
     /// All members hold the same and say so, freshly.
     pub converged: bool,
     /// What keeps it from `converged`, in words.

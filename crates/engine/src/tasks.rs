@@ -36,6 +36,7 @@ const WATCHING_NOTE: Duration = Duration::from_secs(60);
 
 /// Starts a share up, then looks at hints for ever.
 pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
+    share.until_moving().await;
     start(&share).await;
     let mut later = Later::default();
     loop {
@@ -50,14 +51,19 @@ pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
             }
         }
         if share.hints.root_gone.load(Ordering::Relaxed) && share.board.halted().is_none() {
-            share.board.halt("the root was deleted, renamed or unmounted: put it back and start the daemon again");
+            share.board.halt(
+                "the root was deleted, renamed or unmounted: put it back, then `chainsync resume`",
+            );
         }
         if share.board.halted().is_some() {
             sleep(TROUBLE_PAUSE).await;
             continue;
         }
         share.set_looking(true);
-        if let Err(error) = look_round(&share, &mut later).await {
+        let result = look_round(&share, &mut later).await;
+        if let Err(ShareError::Halted) = result {
+            share.hints.add_everything();
+        } else if let Err(error) = result {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "looking failed: again soon");
             sleep(TROUBLE_PAUSE).await;
             share.hints.add_everything();
@@ -88,6 +94,7 @@ async fn look_round<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<
 async fn start<E: Env>(share: &Arc<Share<E>>) {
     let mut later = Later::default();
     loop {
+        share.until_moving().await;
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
@@ -99,6 +106,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         };
         match result {
             Ok(()) => break,
+            Err(ShareError::Halted) => {}
             Err(error) => {
                 tracing::error!(share = %share.config.name, error = %Chain(&error), "cannot start yet");
                 share.board.note_trouble(Some(Chain(&error).to_string()));
@@ -121,19 +129,28 @@ async fn sweep<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), S
     share.board.count(|counters| counters.sweeps += 1);
     let swept = sweep_tree(share, later).await;
     share.board.set_sweeping(false);
+    if swept.is_ok() {
+        share.sweeping.end();
+    }
     swept
 }
 
 async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
     share.watch_cookies()?;
     let mut open = vec![None];
+    // Recorded last, once it is known that they are not too many to be true.
+    let mut missing = Vec::new();
     while let Some(dir) = open.pop() {
         let worker = share.clone();
-        let names = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
+        let (names, gone) = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
         let names = names.into_iter().map(|name| (name, Urgency::Started)).collect();
         let dirs = look_all(share, names, Occasion::Sweep, later).await?;
         open.extend(dirs.into_iter().map(Some));
+        missing.extend(gone);
     }
+    share.guard_deletes(&missing)?;
+    let missing = missing.into_iter().map(|path| (path, Urgency::Started)).collect();
+    look_all(share, missing, Occasion::Sweep, later).await?;
     if !*share.ready.borrow() {
         // Nothing is offered before the large files are known too.
         let large = share.digests.paths();
@@ -157,6 +174,9 @@ async fn look_all<E: Env>(
     // From the front, in slices.
     paths.reverse();
     while !paths.is_empty() {
+        if share.board.halted().is_some() {
+            return Err(ShareError::Halted);
+        }
         let slice = paths.split_off(paths.len().saturating_sub(LOOK_PATHS_MAX));
         let slice = slice.into_iter().rev().collect();
         let _gate = share.gate.lock().await;
@@ -268,19 +288,21 @@ async fn publish_some<E: Env>(share: &Arc<Share<E>>, mut paths: Vec<RelPath>) {
     if let Err(error) = share.env.blocking(move || worker.release_held()).await {
         tracing::error!(error = %Chain(&error), "displaced files: again soon");
     }
+    // Whether any are left is in the row.
+    share.board.touch();
 }
 
 impl<E: Env> Share<E> {
-    /// Watches a directory, then lists it: its names and those that the index has there.
-    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<Vec<RelPath>, ShareError> {
+    /// Watches a directory, then lists it: its names, and those that only the index has there.
+    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<(Vec<RelPath>, Vec<RelPath>), ShareError> {
         let mut dirs = Dirs::new(&self.vfs);
         let opened = match dirs.dir(dir) {
             Ok(opened) => opened,
-            Err(error) if crate::disk::is_absent(&error) => return Ok(Vec::new()),
+            Err(error) if crate::disk::is_absent(&error) => return Ok((Vec::new(), Vec::new())),
             Err(error) => {
                 if let Some(dir) = dir {
                     self.board.problem(dir, &error, self.now_ms());
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), Vec::new()));
                 }
                 return Err(ShareError::disk("opening the root")(error));
             }
@@ -303,12 +325,13 @@ impl<E: Env> Share<E> {
                 }
             }
         }
+        let mut missing = Vec::new();
         for (path, record) in self.index.read()?.children(dir)? {
-            if record.is_live_on_disk() {
-                names.insert(path);
+            if record.is_live_on_disk() && !names.contains(&path) {
+                missing.push(path);
             }
         }
-        Ok(names.into_iter().collect())
+        Ok((names.into_iter().collect(), missing))
     }
 
     /// The watch through which `flush` hears that all earlier events have been delivered.
@@ -367,6 +390,7 @@ impl<E: Env> Share<E> {
             unread: view.sweeping
                 || self.is_looking()
                 || !self.hints.is_empty()
+                || self.has_held()
                 || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),

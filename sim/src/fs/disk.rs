@@ -72,6 +72,8 @@ pub enum Defect {
     LosesEvents,
     /// One rename in 50 of the daemon says yes and leaves the target a byte short.
     CutsContents,
+    /// After everything else, a byte of a file changes without anybody having written it.
+    Rots,
 }
 
 impl Default for DiskOptions {

@@ -12,7 +12,7 @@ use super::{ErrorCode, Request, Response};
 use crate::failure::{Exit, Failure};
 
 /// A daemon that does not answer a question that needs no waiting is as good as absent.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// More problems than fit would be cut by the engine; this only stops a stranger's endless line.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -52,7 +52,7 @@ impl Client {
         self.ask(&request, timeout.saturating_add(ANSWER_TIMEOUT))
     }
 
-    fn ask<T: DeserializeOwned>(
+    pub(crate) fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
         patience: Duration,
@@ -109,9 +109,14 @@ impl From<ClientError> for Failure {
                 ErrorCode::NoSuchShare => {
                     (Exit::Usage, "`chainsync status` lists the shares of this node")
                 }
-                ErrorCode::BadRequest | ErrorCode::TooLong => {
-                    (Exit::Usage, "use the same version of chainsync for both")
+                ErrorCode::NoSuchConflict => {
+                    (Exit::No, "`chainsync conflicts list` shows them all")
                 }
+                ErrorCode::Failed => (Exit::No, "look at the daemon's log"),
+                ErrorCode::BadRequest | ErrorCode::TooLong => (
+                    Exit::Usage,
+                    "`chainsync COMMAND --help` explains it; use the same version for both",
+                ),
                 ErrorCode::Busy | ErrorCode::Stopping => {
                     (Exit::Unreachable, "ask again in a moment")
                 }

@@ -7,7 +7,7 @@ mod client;
 mod protocol;
 mod server;
 
-pub(crate) use client::{Client, ClientError};
+pub(crate) use client::{ANSWER_TIMEOUT, Client, ClientError};
 pub(crate) use protocol::{ErrorCode, Request, Response};
 pub(crate) use server::{BindError, Server};
 

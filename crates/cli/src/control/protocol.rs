@@ -21,6 +21,55 @@ pub(crate) enum Request {
         #[serde(default)]
         live: bool,
     },
+    /// Answered by a list of [`chainsync_engine::answers::VerifyReport`].
+    Verify {
+        #[serde(default)]
+        share: Option<String>,
+        #[serde(default)]
+        deep: bool,
+        #[serde(default = "verify_ms_default")]
+        timeout_ms: u64,
+    },
+    /// Answered by a list of [`chainsync_engine::answers::MoveReport`].
+    Pause {
+        #[serde(default)]
+        share: Option<String>,
+    },
+    /// Answered by a list of [`chainsync_engine::answers::MoveReport`].
+    Resume {
+        #[serde(default)]
+        share: Option<String>,
+        #[serde(default)]
+        accept_deletes: bool,
+    },
+    /// Answered by a list of [`chainsync_engine::answers::RescanReport`].
+    Rescan {
+        #[serde(default)]
+        share: Option<String>,
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Answered by a list of [`chainsync_engine::answers::ConflictList`]: all, those of a path (in the
+    /// form in which it is shown), or one.
+    Conflicts {
+        #[serde(default)]
+        share: Option<String>,
+        #[serde(default)]
+        id: Option<u64>,
+        #[serde(default)]
+        path: Option<String>,
+    },
+    /// Answered by a [`chainsync_engine::answers::RestoreReport`].
+    Restore {
+        #[serde(default)]
+        share: Option<String>,
+        #[serde(default)]
+        id: Option<u64>,
+        #[serde(default)]
+        path: Option<String>,
+        #[serde(default)]
+        to: Option<String>,
+    },
 }
 
 /// One line from the daemon: `{"ok": …}` or `{"error": {"code": …, "message": …}}`.
@@ -39,6 +88,9 @@ pub(crate) enum ErrorCode {
     /// The line has no end.
     TooLong,
     NoSuchShare,
+    NoSuchConflict,
+    /// Disk or index did not do what was needed.
+    Failed,
     /// Too many are asking.
     Busy,
     /// The daemon is going down.
@@ -47,6 +99,10 @@ pub(crate) enum ErrorCode {
 
 fn timeout_ms_default() -> u64 {
     30_000
+}
+
+fn verify_ms_default() -> u64 {
+    60_000
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chainsync_core::ShareName;
-use chainsync_engine::Handle;
+use chainsync_core::{RelPath, ShareName};
+use chainsync_engine::{CommandError, Handle, Which};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{ErrorCode, Request, Response};
+use crate::names;
 
 /// People, a monitor and a few scripts; each costs a task and a buffer.
 const CONNECTIONS_MAX: usize = 32;
@@ -33,6 +34,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `flush` holds a place for its whole timeout: an hour is more patience than any script has.
 const FLUSH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// `verify --deep` reads every content of every member: a day is more than any disk needs.
+const VERIFY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The name under which the socket gets its mode before it appears under its own.
 pub(super) const BINDING_SUFFIX: &str = ".new";
 
@@ -208,29 +211,88 @@ async fn gone(read: &mut BufReader<OwnedReadHalf>) {
 }
 
 async fn answer(handle: &Handle, request: Request) -> Response {
-    let share = |name: Option<String>| match name.as_deref().map(ShareName::new).transpose() {
-        Ok(share) => Ok(share),
-        Err(error) => Err(refusal(ErrorCode::NoSuchShare, error.to_string())),
-    };
-    match request {
-        Request::Status { share: name } => match share(name) {
-            Ok(share) => found(handle.status(share.as_ref()).await, share),
-            Err(refused) => refused,
-        },
-        Request::Flush { share: name, timeout_ms, live } => match share(name) {
-            Ok(share) => {
-                let patience = Duration::from_millis(timeout_ms).min(FLUSH_TIMEOUT_MAX);
-                found(handle.flush(share.as_ref(), patience, live).await, share)
-            }
-            Err(refused) => refused,
-        },
+    match answered(handle, request).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+/// Err: what was asked makes no sense here.
+async fn answered(handle: &Handle, request: Request) -> Result<Response, Response> {
+    Ok(match request {
+        Request::Status { share } => {
+            let share = named(share)?;
+            found(handle.status(share.as_ref()).await, share)
+        }
+        Request::Flush { share, timeout_ms, live } => {
+            let share = named(share)?;
+            let patience = Duration::from_millis(timeout_ms).min(FLUSH_TIMEOUT_MAX);
+            found(handle.flush(share.as_ref(), patience, live).await, share)
+        }
+        Request::Verify { share, deep, timeout_ms } => {
+            let patience = Duration::from_millis(timeout_ms).min(VERIFY_TIMEOUT_MAX);
+            told(handle.verify(named(share)?.as_ref(), deep, patience).await)
+        }
+        Request::Pause { share } => told(handle.pause(named(share)?.as_ref()).await),
+        Request::Resume { share, accept_deletes } => {
+            told(handle.resume(named(share)?.as_ref(), accept_deletes).await)
+        }
+        Request::Rescan { share, dry_run } => {
+            told(handle.rescan(named(share)?.as_ref(), dry_run).await)
+        }
+        Request::Conflicts { share, id, path } => {
+            told(handle.conflicts(named(share)?.as_ref(), which(id, path)?).await)
+        }
+        Request::Restore { share, id, path, to } => {
+            let which = which(id, path)?.ok_or_else(|| {
+                refusal(ErrorCode::BadRequest, "restore what? an id or a path".to_owned())
+            })?;
+            let to = to.map(|to| parsed(&to)).transpose()?;
+            told(handle.restore(named(share)?.as_ref(), which, to).await)
+        }
+    })
+}
+
+fn named(share: Option<String>) -> Result<Option<ShareName>, Response> {
+    let share = share.as_deref().map(ShareName::new).transpose();
+    share.map_err(|error| refusal(ErrorCode::NoSuchShare, error.to_string()))
+}
+
+fn which(id: Option<u64>, path: Option<String>) -> Result<Option<Which>, Response> {
+    match (id, path) {
+        (Some(id), _) => Ok(Some(Which::Id(id))),
+        (None, Some(path)) => Ok(Some(Which::Path(parsed(&path)?))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A path in the form in which it is shown.
+fn parsed(shown: &str) -> Result<RelPath, Response> {
+    let wrong = |reason: String| refusal(ErrorCode::BadRequest, format!("`{shown}`: {reason}"));
+    let bytes = names::parse(shown)
+        .ok_or_else(|| wrong("not a name as it is shown, with \\\\ and \\xNN".to_owned()))?;
+    RelPath::new(bytes).map_err(|error| wrong(error.to_string()))
+}
+
+fn told<T: Serialize>(answer: Result<T, CommandError>) -> Response {
+    match answer.map(serde_json::to_value) {
+        Ok(Ok(value)) => Response::Ok(value),
+        Ok(Err(error)) => refusal(ErrorCode::Failed, error.to_string()),
+        Err(error) => {
+            let code = match &error {
+                CommandError::NoSuchShare => ErrorCode::NoSuchShare,
+                CommandError::WhichShare => ErrorCode::BadRequest,
+                CommandError::NoSuchConflict => ErrorCode::NoSuchConflict,
+                CommandError::Share { .. } => ErrorCode::Failed,
+            };
+            refusal(code, error.to_string())
+        }
     }
 }
 
 fn found<T: Serialize>(answer: Option<T>, share: Option<ShareName>) -> Response {
     match (answer.map(serde_json::to_value), share) {
         (Some(Ok(value)), _) => Response::Ok(value),
-        (Some(Err(error)), _) => refusal(ErrorCode::BadRequest, error.to_string()),
+        (Some(Err(error)), _) => refusal(ErrorCode::Failed, error.to_string()),
         (None, Some(share)) => {
             refusal(ErrorCode::NoSuchShare, format!("this node has no share `{share}`"))
         }

@@ -12,8 +12,11 @@
 //! intents    path key → Intent
 //! held       staging name → Held
 //! conflicts  number → Conflict
+//! conflict-notes  number → ConflictNote
 //! ```
 
+mod conflicts;
+mod paused;
 mod read;
 mod schema;
 mod unfinished;
@@ -33,6 +36,7 @@ use redb::ReadableDatabase;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use conflicts::ConflictNote;
 pub use read::{Reader, Rows};
 pub use write::Writer;
 

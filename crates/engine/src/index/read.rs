@@ -14,7 +14,7 @@ use super::{Held, IndexError, Intent, State};
 
 /// A snapshot: later commits do not show in it.
 pub struct Reader {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
     paths: ReadOnlyTable<Bytes, Bytes>,
     state: State,
 }
@@ -92,6 +92,23 @@ impl Reader {
         &self.state
     }
 
+    /// Records behind `after` in the order of the index, at most `max`.
+    pub fn records(
+        &self,
+        after: Option<&RelPath>,
+        max: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let from = after.map(path_key);
+        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.paths.range::<&[u8]>((from, Bound::Unbounded)).map_err(storage)?;
+        rows.take(max)
+            .map(|row| {
+                let (key, value) = row.map_err(storage)?;
+                Ok((key_path(key.value())?, decode("record", value.value())?))
+            })
+            .collect()
+    }
+
     /// The journal above `after`, at most `max` rows: sequence and path.
     pub fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, RelPath)>, IndexError> {
         let journal = open(&self.transaction, JOURNAL)?;
@@ -139,6 +156,12 @@ impl Reader {
             Ok((key_path(key.value())?, decode("intent", intent.value())?))
         })
         .collect()
+    }
+
+    /// Whether any displaced file is still to be judged.
+    pub fn has_held(&self) -> Result<bool, IndexError> {
+        let held = open(&self.transaction, HELD)?;
+        Ok(!redb::ReadableTableMetadata::is_empty(&held).map_err(storage)?)
     }
 
     pub fn held(&self) -> Result<Vec<(String, Held)>, IndexError> {
@@ -204,14 +227,14 @@ pub(super) fn range_in(
     Ok(found)
 }
 
-fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+pub(super) fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
     transaction: &ReadTransaction,
     table: TableDefinition<K, V>,
 ) -> Result<ReadOnlyTable<K, V>, IndexError> {
     transaction.open_table(table).map_err(|error| IndexError::Storage(error.into()))
 }
 
-fn get<'k, K: redb::Key + 'static>(
+pub(super) fn get<'k, K: redb::Key + 'static>(
     table: &ReadOnlyTable<K, Bytes>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
 ) -> Result<Option<Vec<u8>>, IndexError> {

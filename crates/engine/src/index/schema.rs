@@ -17,12 +17,15 @@ pub const CURSORS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("cur
 pub const INTENTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("intents");
 pub const HELD: TableDefinition<&str, Bytes> = TableDefinition::new("held");
 pub const CONFLICTS: TableDefinition<u64, Bytes> = TableDefinition::new("conflicts");
+pub const CONFLICT_NOTES: TableDefinition<u64, Bytes> = TableDefinition::new("conflict-notes");
 
 pub const META_SCHEMA: &str = "schema";
 pub const META_STATE: &str = "state";
 /// The exclude patterns under which paths were looked at last. Absent in an index that nobody has
 /// reopened since there is such a row.
 pub const META_EXCLUDE: &str = "exclude";
+/// There while the share is paused. Not in the state: a build that does not know it would lose it.
+pub const META_PAUSED: &str = "paused";
 
 const SEPARATOR: u8 = 0;
 

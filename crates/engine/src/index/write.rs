@@ -10,8 +10,8 @@ use redb::{Durability, ReadableTable, Table, WriteTransaction};
 
 use super::read::{Rows, below_in, range_in, record_in, storage};
 use super::schema::{
-    Bytes, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE,
-    PATHS, TAGS, child_keys, decode, encode, path_key,
+    Bytes, CONFLICT_NOTES, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE,
+    META_SCHEMA, META_STATE, PATHS, TAGS, child_keys, decode, encode, path_key,
 };
 use super::{
     Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, check_schema, lock,
@@ -19,7 +19,7 @@ use super::{
 
 /// A commit in the making. Dropped without [`commit`](Writer::commit), nothing of it happened.
 pub struct Writer {
-    transaction: WriteTransaction,
+    pub(super) transaction: WriteTransaction,
     shared: Arc<Shared>,
     /// Intents made (with their dot) and done.
     pending: BTreeMap<RelPath, Option<Dot>>,
@@ -218,7 +218,7 @@ impl Rows for Writer {
     }
 }
 
-fn table(error: redb::TableError) -> IndexError {
+pub(super) fn table(error: redb::TableError) -> IndexError {
     IndexError::Storage(error.into())
 }
 
@@ -244,6 +244,7 @@ pub(super) fn create_or_check(transaction: WriteTransaction) -> Result<(), Index
         transaction.open_table(INTENTS).map_err(table)?;
         transaction.open_table(HELD).map_err(table)?;
         transaction.open_table(CONFLICTS).map_err(table)?;
+        transaction.open_table(CONFLICT_NOTES).map_err(table)?;
     }
     transaction.commit().map_err(|error| IndexError::Storage(error.into()))
 }

@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod give;
+pub mod holdings;
 pub mod manage;
 pub mod pass;
 pub mod receive;

@@ -7,6 +7,7 @@ use chainsync_core::wire::{BatchEntry, Cursor, Pack, PassEnd};
 use chainsync_core::{ContentHash, Record, RelPath};
 use chainsync_env::{Env, Point};
 
+use super::holdings::Holdings;
 use crate::index::{Reader, Rows};
 use crate::share::{Share, ShareError};
 
@@ -50,6 +51,7 @@ impl Pass {
         &mut self,
         share: &Share<E>,
         knows: &ReceiverKnows,
+        holdings: &Holdings,
     ) -> Result<Step, ShareError> {
         let mut batch = BatchBuilder::default();
         let mut scanned = 0;
@@ -72,6 +74,7 @@ impl Pass {
                 }
                 let content = match entry.kind.content() {
                     None => None,
+                    Some((hash, _)) if holdings.holds(&entry.path, &hash) => None,
                     Some((hash, size)) => {
                         // A large content is announced only.
                         let inline = if size > INLINE_BYTES_MAX { 0 } else { size as usize };

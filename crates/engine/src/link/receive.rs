@@ -84,12 +84,17 @@ pub async fn serve<E: Env>(
             Ok(()) => pending().await,
         },
     };
-    share.board.drop_upstream(&from, connection);
-    let mut outboxes = lock(&share.outboxes);
-    if outboxes.get(&from).is_some_and(|(held, _)| *held == connection) {
-        outboxes.remove(&from);
-    }
+    forget_upstream(&share, &from, connection);
     end
+}
+
+/// The connection of an upstream is gone.
+pub fn forget_upstream<E: Env>(share: &Share<E>, from: &NodeName, connection: u64) {
+    share.board.drop_upstream(from, connection);
+    let mut outboxes = lock(&share.outboxes);
+    if outboxes.get(from).is_some_and(|(held, _)| *held == connection) {
+        outboxes.remove(from);
+    }
 }
 
 async fn receive<E: Env>(
@@ -144,7 +149,8 @@ impl<E: Env> Receiver<E> {
         let index = self.share.index.read().map_err(ShareError::from)?;
         let cursor = index.cursor(&self.from).map_err(ShareError::from)?;
         let row = self.share.board.my_row().ok_or(LinkError::Protocol("not ready"))?;
-        let protocol = common_protocol(&hello).ok_or(LinkError::Protocol("no common version"))?;
+        let protocol = common_protocol((hello.protocol_min, hello.protocol_max))
+            .ok_or(LinkError::Protocol("no common version"))?;
         let collected = index.state().collected.clone();
         let welcome = Frame::Welcome(Welcome { protocol, row, cursor, collected });
         self.outbox.send(encode(&welcome)).await.map_err(|_| LinkError::Closed)?;
@@ -342,63 +348,38 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 /// The protocol to speak with a peer: the greatest that both know.
-pub fn common_protocol(hello: &Hello) -> Option<u32> {
-    wire::common_protocol((PROTOCOL_MIN, PROTOCOL_MAX), (hello.protocol_min, hello.protocol_max))
+pub fn common_protocol(theirs: (u32, u32)) -> Option<u32> {
+    wire::common_protocol((PROTOCOL_MIN, PROTOCOL_MAX), theirs)
 }
 
 /// Why there is none, with both sides' versions, for whoever reads the log of either.
-pub fn no_common_protocol(me: &NodeName, hello: &Hello) -> String {
+pub fn no_common_protocol(me: &NodeName, peer: &NodeName, (min, max): (u32, u32)) -> String {
     let range = |min: u32, max: u32| match min == max {
         true => format!("protocol {min}"),
         false => format!("protocols {min} to {max}"),
     };
-    let theirs = range(hello.protocol_min, hello.protocol_max);
+    let theirs = range(min, max);
     let mine = range(PROTOCOL_MIN, PROTOCOL_MAX);
-    let older = if hello.protocol_max < PROTOCOL_MIN { &hello.node } else { me };
-    format!("`{}` speaks {theirs}, `{me}` speaks {mine}: update chainsync on `{older}`", hello.node)
+    let older = if max < PROTOCOL_MIN { peer } else { me };
+    format!("`{peer}` speaks {theirs}, `{me}` speaks {mine}: update chainsync on `{older}`")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use chainsync_core::ShareName;
-    use chainsync_core::gossip::{Row, RowId};
-
     use super::*;
-
-    fn hello(protocol_min: u32, protocol_max: u32) -> Hello {
-        let row = Row {
-            id: RowId::default(),
-            revision: 0,
-            authors: Vec::new(),
-            knowledge: Default::default(),
-            applied: Default::default(),
-            pending: 0,
-            problems: 0,
-            conflicts: 0,
-            unread: false,
-            passing: false,
-            halted: None,
-            successor: None,
-            heard: BTreeMap::new(),
-        };
-        let (share, node) = (ShareName::new("images").unwrap(), NodeName::new("chronos").unwrap());
-        Hello { protocol_min, protocol_max, share, node, row }
-    }
 
     #[test]
     fn peers_that_share_no_protocol_are_told_both_sides() {
-        assert_eq!(common_protocol(&hello(PROTOCOL_MIN, PROTOCOL_MAX + 5)), Some(PROTOCOL_MAX));
-        assert_eq!(common_protocol(&hello(0, PROTOCOL_MIN)), Some(PROTOCOL_MIN));
-        assert_eq!(common_protocol(&hello(PROTOCOL_MAX + 1, PROTOCOL_MAX + 2)), None);
-        let me = NodeName::new("apollo").unwrap();
-        let newer = no_common_protocol(&me, &hello(PROTOCOL_MAX + 1, PROTOCOL_MAX + 2));
+        assert_eq!(common_protocol((PROTOCOL_MIN, PROTOCOL_MAX + 5)), Some(PROTOCOL_MAX));
+        assert_eq!(common_protocol((0, PROTOCOL_MIN)), Some(PROTOCOL_MIN));
         let (next, last) = (PROTOCOL_MAX + 1, PROTOCOL_MAX + 2);
+        assert_eq!(common_protocol((next, last)), None);
+        let [me, peer] = ["apollo", "chronos"].map(|name| NodeName::new(name).unwrap());
+        let newer = no_common_protocol(&me, &peer, (next, last));
         assert!(newer.contains(&format!("`chronos` speaks protocols {next} to {last}")), "{newer}");
         assert!(newer.contains("`apollo` speaks protocol"), "{newer}");
         assert!(newer.ends_with("update chainsync on `apollo`"), "{newer}");
-        let older = no_common_protocol(&me, &hello(0, PROTOCOL_MIN - 1));
+        let older = no_common_protocol(&me, &peer, (0, PROTOCOL_MIN - 1));
         assert!(older.ends_with("update chainsync on `chronos`"), "{older}");
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
 use super::give::{ASKED_MAX, Asked, BULK_FRAMES_MAX, give};
+use super::holdings::{self, Asking, Holdings};
 use super::pass::{Pass, Step};
 use crate::index::cursor_position;
 use crate::share::{Share, ShareError};
@@ -108,6 +109,14 @@ pub async fn serve<E: Env>(
     }
 }
 
+/// What was asked for; never, if nothing was.
+async fn answer(asking: &mut Option<Asking>) -> Holdings {
+    match asking {
+        Some(asking) => asking.await,
+        None => pending().await,
+    }
+}
+
 /// Ways out of a [`Sender`]: to the peer, and to whoever answers its requests for contents.
 struct Outbox {
     frames: mpsc::Sender<Bytes>,
@@ -128,6 +137,10 @@ struct Sender<E: Env> {
     number: u64,
     /// Number, bytes, and whether it ends a pass.
     in_flight: VecDeque<(u64, usize, bool)>,
+    /// While the receiver is asked what it has already, no pass begins.
+    asking: Option<Asking>,
+    /// For the first pass.
+    holdings: Arc<Holdings>,
     first_pass: signal::Sender<bool>,
     closing: signal::Receiver<bool>,
     heard: Instant,
@@ -153,6 +166,7 @@ impl<E: Env> Sender<E> {
                 0
             }
         };
+        let asking = holdings::ask(&share, &to, position, &welcome.row.knowledge);
         let mut knows = ReceiverKnows::default();
         knows.hear_row(&welcome.row);
         let mut rows_sent = RowsSent::default();
@@ -170,6 +184,8 @@ impl<E: Env> Sender<E> {
             told: None,
             number: 0,
             in_flight: VecDeque::new(),
+            asking,
+            holdings: Arc::default(),
             first_pass,
             closing,
             heard: now,
@@ -185,7 +201,7 @@ impl<E: Env> Sender<E> {
         loop {
             self.note();
             let room = self.has_room();
-            let more = self.pass.is_some() || self.has_news();
+            let more = self.asking.is_none() && (self.pass.is_some() || self.has_news());
             if *self.closing.borrow() && self.pass.is_none() && self.in_flight.is_empty() {
                 let _ = self
                     .outbox
@@ -197,8 +213,13 @@ impl<E: Env> Sender<E> {
             let to = self.to.clone();
             let silent = self.heard + self.share.dead_after();
             let beat = self.said + self.share.heartbeat();
+            let asking = &mut self.asking;
             let step = tokio::select! {
                 biased;
+                held = answer(asking) => {
+                    (self.asking, self.holdings) = (None, Arc::new(held));
+                    Ok(())
+                }
                 frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
                     Ok(frame) => self.hear(frame),
                     Err(error) => Err(error),
@@ -249,6 +270,7 @@ impl<E: Env> Sender<E> {
     async fn send(&mut self) -> Result<(), LinkError> {
         let share = self.share.clone();
         let knows = self.knows.clone();
+        let holdings = self.holdings.clone();
         let position = self.position;
         let pass = self.pass.take();
         let job = self.share.env.blocking(move || -> Result<_, ShareError> {
@@ -256,7 +278,7 @@ impl<E: Env> Sender<E> {
                 Some(pass) => pass,
                 None => Pass::open(&share, position)?,
             };
-            let step = pass.next(&share, &knows)?;
+            let step = pass.next(&share, &knows, &holdings)?;
             Ok((pass, step))
         });
         let (pass, step) = job.await?;
@@ -267,7 +289,10 @@ impl<E: Env> Sender<E> {
         };
         let ends = piece.end.is_some();
         match &piece.end {
-            Some(end) => self.told = Some(end.knowledge.clone()),
+            Some(end) => {
+                self.told = Some(end.knowledge.clone());
+                self.holdings = Arc::default();
+            }
             None => self.pass = Some(pass),
         }
         self.number += 1;
