@@ -41,6 +41,7 @@ impl Env for SimEnv {
     fn create_state_dir(&self, path: &Path) -> io::Result<()> {
         let mut disk = lock(&self.machine.disk);
         disk.enter(self.process)?;
+        disk.operation(self.process, "mkdir")?;
         disk.create_state_dir(path.as_os_str().as_bytes())
     }
 
@@ -69,6 +70,8 @@ impl Env for SimEnv {
     /// Inline; then the caller sleeps for as long as the calls took. Time below the clock's grain is
     /// carried over, so that many short jobs cost what one long one does.
     async fn blocking<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> R {
+        let gate = Arc::clone(&self.machine.gate);
+        gate.pass().await;
         let result = work();
         let wait = {
             let debt = lock(&self.machine.disk).take_debt();
@@ -83,6 +86,7 @@ impl Env for SimEnv {
             Duration::ZERO => tokio::task::yield_now().await,
             wait => tokio::time::sleep(wait).await,
         }
+        gate.pass().await;
         result
     }
 

@@ -6,8 +6,10 @@
 
 pub mod check;
 pub mod env;
+pub mod everywhere;
 pub mod failure;
 pub mod fs;
+pub mod gate;
 pub mod machine;
 pub mod net;
 pub mod oracle;

@@ -10,6 +10,7 @@ use chainsync_engine::{Handle, Node, NodeConfig, Status};
 
 use crate::env::SimEnv;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
+use crate::gate::{Gate, State};
 use crate::net::SimNet;
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
@@ -26,6 +27,9 @@ pub struct Machine {
     pub disk: SharedDisk,
     pub storages: SharedStorages,
     pub net: SimNet,
+    pub gate: Arc<Gate>,
+    /// What is left of unsynced pages of the index after a power loss.
+    scatter: Mutex<Stream>,
     pub random: Mutex<Stream>,
     pub(crate) latency: Mutex<Latency>,
     pub config: NodeConfig,
@@ -67,12 +71,16 @@ impl Machine {
         let known: BTreeSet<String> = config.nodes.keys().map(ToString::to_string).collect();
         let random = Stream::new(shared.seed, "random", &name);
         let latency = Latency { rng: Stream::new(shared.seed, "latency", &name), carried_ns: 0 };
+        let disk = Disk::new(Arc::clone(shared), &name, index, options);
+        let gate = Arc::clone(&disk.gate);
         Arc::new(Self {
             index,
             shared: Arc::clone(shared),
-            disk: Disk::new(Arc::clone(shared), &name, index, options).shared(),
+            disk: disk.shared(),
             storages: SharedStorages::default(),
-            net: SimNet::new(shared, &name, known, bits_per_second),
+            net: SimNet::new(shared, &name, known, bits_per_second, Arc::clone(&gate)),
+            gate,
+            scatter: Mutex::new(Stream::new(shared.seed, "scatter", &name)),
             random: Mutex::new(random),
             latency: Mutex::new(latency),
             config,
@@ -93,14 +101,21 @@ impl Machine {
             }
             life.starts += 1;
             life.running = true;
+            self.gate.reset();
             lock(&self.disk).new_process()
         };
         self.shared.event(&self.name, "start", format_args!("{process}"));
         let env = SimEnv::new(Arc::clone(&self), process);
-        let node = Node::start(env, self.config.clone()).await.map_err(|error| {
-            let reason = std::error::Error::source(&error).map(|source| format!(": {source}"));
-            format!("{} does not start: {error}{}", self.name, reason.unwrap_or_default())
-        })?;
+        let node = match Node::start(env, self.config.clone()).await {
+            Ok(node) => node,
+            // It fell while it started.
+            Err(_) if !lock(&self.disk).is_current(process) => return Ok(()),
+            Err(error) => {
+                let reason = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                let reason = reason.unwrap_or_default();
+                return Err(format!("{} does not start: {error}{reason}", self.name).into());
+            }
+        };
         let handle = node.handle();
         lock(&self.life).handle = Some(handle.clone());
         tokio::select! {
@@ -117,6 +132,7 @@ impl Machine {
     async fn report(&self, handle: &Handle) {
         loop {
             tokio::time::sleep(STATUS_EVERY).await;
+            self.gate.close_kept();
             let verify = lock(&self.verify).take();
             if let Some(deep) = verify
                 && let Ok(reports) = handle.verify(None, deep, VERIFY_MAX).await
@@ -146,11 +162,25 @@ impl Machine {
         disk.kernel.power_loss();
     }
 
-    /// The power goes: what was not synced is gone as well.
-    pub fn power_loss(&self) {
+    /// The power goes: what was not synced is gone as well, or most of it.
+    pub fn power_loss(&self, loss: Loss) {
         self.die();
-        lock(&self.storages).power_loss();
-        lock(&self.disk).power_loss(Loss::Strict);
+        lock(&self.storages).power_loss(loss, &mut lock(&self.scatter));
+        lock(&self.disk).power_loss(loss);
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        self.gate.set(State::Stopped);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.gate.set(State::Runs);
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.gate.state() == State::Stopped
     }
 
     fn die(&self) {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::{Instant, Sleep, sleep_until};
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::gate::Gate;
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
 
@@ -54,6 +55,7 @@ struct Inner {
     id: NodeId,
     known: BTreeMap<NodeId, String>,
     bits_per_second: Option<u64>,
+    gate: Arc<Gate>,
     rng: Mutex<Stream>,
     stats: Mutex<NetStats>,
 }
@@ -64,6 +66,7 @@ impl SimNet {
         node: &str,
         known: BTreeSet<String>,
         bits_per_second: Option<u64>,
+        gate: Arc<Gate>,
     ) -> Self {
         Self(Arc::new(Inner {
             shared: Arc::clone(shared),
@@ -71,6 +74,7 @@ impl SimNet {
             id: node_id(node),
             known: known.into_iter().map(|name| (node_id(&name), name)).collect(),
             bits_per_second,
+            gate,
             rng: Mutex::new(Stream::new(shared.seed, "chunker", node)),
             stats: Mutex::default(),
         }))
@@ -85,7 +89,13 @@ impl SimNet {
     }
 
     fn stream(&self, tcp: TcpStream, peer: &str) -> SimStream {
-        SimStream { tcp, net: self.clone(), peer: peer.to_owned(), free_at: None, wait: None }
+        SimStream {
+            tcp: Some(tcp),
+            net: self.clone(),
+            peer: peer.to_owned(),
+            free_at: None,
+            wait: None,
+        }
     }
 }
 
@@ -98,9 +108,11 @@ impl Net for SimNet {
     type Listener = SimListener;
 
     async fn connect(&self, peer: &Peer) -> io::Result<SimStream> {
+        self.0.gate.pass().await;
         lock(&self.0.stats).connects += 1;
         self.event("connect", format_args!("{}", peer.name));
         let mut tcp = TcpStream::connect(peer.address.as_str()).await?;
+        self.0.gate.pass().await;
         tcp.write_all(self.0.id.to_string().as_bytes()).await?;
         let answered = read_id(&mut tcp).await?;
         if answered != peer.id {
@@ -144,11 +156,13 @@ impl Listener for SimListener {
 
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (tcp, _) = self.listener.accept().await?;
+        self.net.0.gate.pass().await;
         Ok(Incoming { tcp, net: self.net.clone() })
     }
 
     async fn authenticate(Incoming { mut tcp, net }: Incoming) -> io::Result<(NodeId, SimStream)> {
         let id = read_id(&mut tcp).await?;
+        net.0.gate.pass().await;
         let Some(name) = net.0.known.get(&id).cloned() else {
             lock(&net.0.stats).refused += 1;
             net.event("refused", format_args!("{id}"));
@@ -162,7 +176,8 @@ impl Listener for SimListener {
 }
 
 pub struct SimStream {
-    tcp: TcpStream,
+    /// There until it is dropped.
+    tcp: Option<TcpStream>,
     net: SimNet,
     peer: String,
     /// When the wire will have taken what was written.
@@ -171,6 +186,11 @@ pub struct SimStream {
 }
 
 impl SimStream {
+    fn tcp(&mut self) -> Pin<&mut TcpStream> {
+        // Only `drop` takes it.
+        Pin::new(self.tcp.as_mut().expect("a stream that is in use has not been dropped"))
+    }
+
     /// With a bandwidth, waits until the wire is at most [`SEND_AHEAD`] behind.
     fn poll_wire(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(free_at) = self.free_at
@@ -199,16 +219,17 @@ impl AsyncRead for SimStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.net.0.gate.poll_pass(context));
         let short = {
             let mut rng = lock(&self.net.0.rng);
             rng.one_in(SHORT_ONE_IN).then(|| rng.between(1, SHORT_READ_BYTES as u64) as usize)
         };
         let Some(short) = short.filter(|short| *short < buffer.remaining()) else {
-            return Pin::new(&mut self.tcp).poll_read(context, buffer);
+            return self.tcp().poll_read(context, buffer);
         };
         let mut scratch = [0; SHORT_READ_BYTES];
         let mut limited = ReadBuf::new(&mut scratch[..short]);
-        ready!(Pin::new(&mut self.tcp).poll_read(context, &mut limited))?;
+        ready!(self.tcp().poll_read(context, &mut limited))?;
         buffer.put_slice(limited.filled());
         Poll::Ready(Ok(()))
     }
@@ -220,6 +241,7 @@ impl AsyncWrite for SimStream {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.net.0.gate.poll_pass(context));
         ready!(self.poll_wire(context));
         let length = {
             let mut rng = lock(&self.net.0.rng);
@@ -228,7 +250,7 @@ impl AsyncWrite for SimStream {
                 false => data.len(),
             }
         };
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(context, &data[..length]))?;
+        let written = ready!(self.tcp().poll_write(context, &data[..length]))?;
         self.occupy_wire(written);
         *lock(&self.net.0.stats).sent.entry(self.peer.clone()).or_default() += written as u64;
         let hash = blake3::hash(&data[..written]);
@@ -238,17 +260,21 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        self.tcp().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        ready!(self.net.0.gate.poll_pass(context));
+        self.tcp().poll_shutdown(context)
     }
 }
 
 impl Drop for SimStream {
     fn drop(&mut self) {
         self.net.event("closed", format_args!("{}", self.peer));
+        if let Some(tcp) = self.tcp.take() {
+            self.net.0.gate.close(tcp);
+        }
     }
 }
 
@@ -269,9 +295,9 @@ mod tests {
         let shared = Shared::new(seed, Trace::new(None));
         let mut sim = turmoil::Builder::new().tcp_capacity(1024).rng_seed(seed).build();
         let known: BTreeSet<String> = ["apollo", "hermes"].map(String::from).into();
-        let server = SimNet::new(&shared, "hermes", known.clone(), None);
-        let client = SimNet::new(&shared, "apollo", known, Some(100_000_000));
-        let stranger = SimNet::new(&shared, "zeus", BTreeSet::new(), None);
+        let server = SimNet::new(&shared, "hermes", known.clone(), None, Arc::default());
+        let client = SimNet::new(&shared, "apollo", known, Some(100_000_000), Arc::default());
+        let stranger = SimNet::new(&shared, "zeus", BTreeSet::new(), None, Arc::default());
         let stats = client.clone();
         sim.host("hermes", move || {
             let server = server.clone();

@@ -32,8 +32,8 @@ pub struct Upload {
     pub named_on: usize,
     pub hash: ContentHash,
     pub size: u64,
-    /// Written under a temporary name first.
-    pub by_rename: bool,
+    /// Names and modes that it had, one after the other: a daemon may meet it as each of them.
+    pub versions: u64,
     pub finished_ns: Option<u64>,
     /// Somebody overwrote or deleted it on a node that had it.
     pub replaced: bool,
@@ -64,7 +64,7 @@ impl Oracle {
             named_on: node,
             hash,
             size: content.len() as u64,
-            by_rename: temporary.is_some(),
+            versions: 1 + u64::from(temporary.is_some()),
             finished_ns: None,
             replaced: false,
             excused: false,
@@ -91,6 +91,14 @@ impl Oracle {
         if let Some(id) = self.by_hash.get(&hash) {
             let upload = &mut self.uploads[*id];
             (upload.path, upload.named_on) = (path.to_vec(), node);
+            upload.versions += 1;
+        }
+    }
+
+    /// The mode of a file with `content` was changed.
+    pub fn touched(&mut self, content: &Content) {
+        if let Some(id) = self.by_hash.get(&ContentHash::of(content)) {
+            self.uploads[*id].versions += 1;
         }
     }
 

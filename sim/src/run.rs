@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::check::{self, SHARE};
 use crate::failure::Failure;
-use crate::fs::Defect;
+use crate::fs::{Defect, Fall, Tree};
 use crate::scenario::Scenario;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
@@ -21,6 +21,11 @@ const CONVERGED_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 /// After convergence: time for the last acknowledgements and gossip, then silence.
 const SETTLE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(3);
+/// The same where thousands of runs make up for it.
+const SETTLE_BRIEF: Duration = Duration::from_millis(150);
+const QUIET_BRIEF: Duration = Duration::from_millis(250);
+/// Displaced large files are gone after a minute, and a few seconds until somebody looks.
+const SPARES_KEPT: Duration = Duration::from_secs(70);
 /// How often convergence is looked at: comparing trees costs.
 const LOOK_EVERY: u32 = 20;
 
@@ -41,29 +46,56 @@ pub struct Outcome {
     /// How often the engine passed its rare places.
     pub probes: BTreeMap<String, u64>,
     pub calls: BTreeMap<String, u64>,
+    /// Deaths of daemons and machines.
+    pub deaths: u64,
+    /// By node, the kind of each disk operation of its daemon.
+    #[serde(skip)]
+    pub operations: Vec<Vec<&'static str>>,
+    /// The first node's tree at the end.
+    #[serde(skip)]
+    pub tree: Tree,
+}
+
+/// What a run may have beyond its scenario and seed.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A defect of all machines, to see that it is noticed (M3).
+    pub defect: Option<Defect>,
+    /// Machines that fall: which, before which disk operation of its daemon, how.
+    pub falls: Vec<(usize, u64, Fall)>,
+    /// Watches the silence at the end for a shorter time.
+    pub brief: bool,
 }
 
 /// Runs a scenario once. `text` also gets the trace as text.
 pub fn run(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Outcome {
-    run_with(scenario, seed, text, None)
+    run_with(scenario, seed, text, &Options::default())
 }
 
-/// As [`run`], on machines with a defect: to see that it is noticed (M3).
+/// As [`run`], with [`Options`].
 pub fn run_with(
     scenario: &Scenario,
     seed: u64,
     text: Option<Box<dyn Write + Send>>,
-    defect: Option<Defect>,
+    options: &Options,
 ) -> Outcome {
     let shared = Shared::new(seed, Trace::new(text));
     let mut report = Report::default();
     let mut virtual_ms = 0;
     let mut link_bytes = BTreeMap::new();
     let mut calls = BTreeMap::new();
-    let failure = match World::new(scenario, std::sync::Arc::clone(&shared), defect) {
+    let mut deaths = 0;
+    let (mut operations, mut tree) = (Vec::new(), Tree::new());
+    let failure = match World::new(scenario, std::sync::Arc::clone(&shared), options.defect) {
         Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
         Ok(mut world) => {
-            let failure = phases(scenario, &mut world, &mut report).err();
+            for (node, number, fall) in &options.falls {
+                world.arm(*node, *number, *fall);
+            }
+            let failure = phases(scenario, &mut world, options, &mut report).err();
+            deaths = world.deaths;
+            operations = world.operations();
+            tree = lock(&world.machines[0].disk).tree(SHARE.as_bytes()).unwrap_or_default();
             virtual_ms = world.elapsed().as_millis() as u64;
             for machine in &world.machines {
                 for (peer, bytes) in machine.net.stats().sent {
@@ -98,6 +130,9 @@ pub fn run_with(
         link_bytes,
         probes,
         calls,
+        deaths,
+        operations,
+        tree,
     }
 }
 
@@ -107,7 +142,12 @@ struct Report {
     converged: Option<Duration>,
 }
 
-fn phases(scenario: &Scenario, world: &mut World, report: &mut Report) -> Result<(), Failure> {
+fn phases(
+    scenario: &Scenario,
+    world: &mut World,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), Failure> {
     warm_up(world)?;
     let begin = world.elapsed();
     world.shared.event("-", "phase", format_args!("events"));
@@ -125,9 +165,10 @@ fn phases(scenario: &Scenario, world: &mut World, report: &mut Report) -> Result
     let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
     converge(world, healed + within)?;
     report.converged = Some(world.elapsed() - healed);
-    silence(world)?;
+    world.disarm();
+    silence(world, options.brief)?;
     audit(scenario, world, report)?;
-    crate::verify::agree(world)
+    if options.brief { Ok(()) } else { crate::verify::agree(world) }
 }
 
 fn warm_up(world: &mut World) -> Result<(), Failure> {
@@ -200,7 +241,8 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
                 .status()
                 .is_some_and(|(_, status)| status.shares.iter().all(|share| share.converged))
         });
-        let all_say_so = world.writers_are_done() && unconverged.is_none();
+        let all_say_so =
+            world.writers_are_done() && unconverged.is_none() && !world.awaits_anybody();
         let late = world.elapsed() > deadline;
         if all_say_so || late {
             let equal = check::equal(&world.machines, world.now_ns());
@@ -232,7 +274,8 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
     }
 }
 
-fn silence(world: &mut World) -> Result<(), Failure> {
+fn silence(world: &mut World, brief: bool) -> Result<(), Failure> {
+    let (settle, quiet) = if brief { (SETTLE_BRIEF, QUIET_BRIEF) } else { (SETTLE, QUIET) };
     world.shared.event("-", "phase", format_args!("quiet"));
     let wait = |world: &mut World, span: Duration| {
         let until = world.elapsed() + span;
@@ -241,8 +284,11 @@ fn silence(world: &mut World) -> Result<(), Failure> {
         }
         Ok(check::activity(&world.machines))
     };
-    let before = wait(world, SETTLE)?;
-    let after = wait(world, QUIET)?;
+    if check::keeps_spares(&world.machines) {
+        wait(world, SPARES_KEPT)?;
+    }
+    let before = wait(world, settle)?;
+    let after = wait(world, quiet)?;
     check::quiet(&world.machines, &before, &after, world.now_ns())
 }
 
@@ -257,7 +303,7 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
         check::conflicts(machines, now_ns, expected)?;
     }
     if let Some(within) = scenario.expect.bypass_within {
-        check::bypassed(shared, machines, &world.deaths, within.0)?;
+        check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
     shared.event("-", "audit", format_args!("{files} paths"));

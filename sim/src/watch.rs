@@ -21,6 +21,9 @@ use crate::shared::lock;
 /// How late the reader is, in nanoseconds: a thread that is woken, on a machine that is busy.
 const DELAY_NS: (u64, u64) = (0, 3_000_000);
 
+/// How late the reader of an overflowing queue is: long enough for uploads to be missed.
+const OVERFLOWS_FOR_NS: u64 = 200_000_000;
+
 /// What the kernel reports of a name in a watched directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Happening {
@@ -49,6 +52,8 @@ struct Instance {
     by_path: BTreeMap<Option<RelPath>, u64>,
     queue: VecDeque<Queued>,
     wake_ns: u64,
+    /// Overflowed on purpose, and not read since.
+    full: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +92,7 @@ impl Kernel {
             by_path: BTreeMap::new(),
             queue: VecDeque::new(),
             wake_ns: u64::MAX,
+            full: false,
         };
         self.instances.insert(id, instance);
         id
@@ -144,11 +150,14 @@ impl Kernel {
         }
     }
 
-    /// Loses count on purpose: the fault `watch-overflow`.
+    /// Loses count on purpose: the fault `watch-overflow`. The queue is full of what is not told
+    /// here, and the reader is late: until it wakes up, every event is lost.
     pub(crate) fn overflow(&mut self, now_ns: u64) {
         for instance in self.instances.values_mut() {
             instance.queue.clear();
-            instance.push(now_ns, Queued::Overflow, self.queue_max, &mut self.rng);
+            instance.queue.push_back(Queued::Overflow);
+            instance.wake_ns = now_ns + OVERFLOWS_FOR_NS;
+            instance.full = true;
         }
     }
 
@@ -163,7 +172,7 @@ impl Kernel {
 
 impl Instance {
     fn push(&mut self, now_ns: u64, event: Queued, queue_max: usize, rng: &mut Stream) {
-        if self.queue.back() == Some(&event) {
+        if self.full || self.queue.back() == Some(&event) {
             return;
         }
         if self.queue.len() >= queue_max {
@@ -183,7 +192,7 @@ impl Instance {
     }
 
     fn read(&mut self) -> Vec<WatchEvent> {
-        self.wake_ns = u64::MAX;
+        (self.wake_ns, self.full) = (u64::MAX, false);
         let mut events = Vec::with_capacity(self.queue.len());
         for queued in std::mem::take(&mut self.queue) {
             match queued {

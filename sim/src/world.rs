@@ -1,6 +1,7 @@
 //! The world of one run: turmoil's network, the machines, and what the scenario does to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -10,13 +11,13 @@ use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTE
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Death, SHARE, STATE};
+use crate::check::{Disturbance, SHARE, STATE};
 use crate::failure::Failure;
-use crate::fs::{Defect, DiskOptions};
+use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
 use crate::net::node_id;
 use crate::rng::Stream;
-use crate::scenario::{self, Direction, Event, Scenario};
+use crate::scenario::{self, Direction, Event, Keeps, Scenario, Span};
 use crate::shared::{EPOCH_NS, Shared, lock};
 use crate::watch;
 use crate::workload;
@@ -49,9 +50,12 @@ pub struct World {
     /// Machines without power.
     off: BTreeSet<usize>,
     restarting: BTreeMap<usize, Duration>,
+    /// When those that died come back by themselves.
+    back: BTreeMap<usize, Duration>,
     capacity_bytes: u64,
     storms: usize,
-    pub deaths: Vec<Death>,
+    pub deaths: u64,
+    pub disturbances: Vec<Disturbance>,
     /// Whether anything but uploads has happened.
     pub healthy: bool,
 }
@@ -110,9 +114,11 @@ impl World {
             held: BTreeSet::new(),
             off: BTreeSet::new(),
             restarting: BTreeMap::new(),
+            back: BTreeMap::new(),
             capacity_bytes,
             storms: 0,
-            deaths: Vec::new(),
+            deaths: 0,
+            disturbances: Vec::new(),
             healthy: true,
         })
     }
@@ -131,15 +137,19 @@ impl World {
         for machine in &self.machines {
             let now = self.shared.step_ns();
             lock(&machine.disk).run_writers(now);
-            watch::deliver(&machine.disk);
+            if !machine.is_frozen() {
+                watch::deliver(&machine.disk);
+            }
         }
         self.finish_restarts()?;
+        self.bring_back();
         self.sim.step().map_err(|error| {
             Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
         })?;
         if let Some(failure) = lock(&self.shared.oracle).failures.first() {
             return Err(failure.clone());
         }
+        self.bury_the_fallen();
         for machine in &self.machines {
             if machine.is_wanted() && !machine.is_running() {
                 let sentence = "the daemon ended by itself";
@@ -185,6 +195,7 @@ impl World {
                     files: storm.files,
                     size: storm.size.0,
                     directories: storm.directories,
+                    depth: storm.depth,
                     over: storm.over.0,
                 };
                 for node in self.group(&storm.nodes) {
@@ -198,6 +209,9 @@ impl World {
                     files: churn.files,
                     size: churn.size.0,
                     operations: churn.operations,
+                    deletes: churn.deletes,
+                    renames: churn.renames,
+                    directory_renames: churn.directory_renames,
                     over: churn.over.0,
                 };
                 for node in self.group(&churn.nodes) {
@@ -207,7 +221,8 @@ impl World {
             }
             Event::Write(write) | Event::Overwrite(write) => {
                 let disk = &mut *lock(&machine.disk);
-                workload::upload(disk, now_ns, write.path.get_ref(), write.size.0, None);
+                let over = write.over.map_or(Duration::ZERO, |over| over.0);
+                workload::write(disk, now_ns, write.path.get_ref(), write.size.0, over);
             }
             Event::Delete(delete) => {
                 workload::delete(&mut lock(&machine.disk), now_ns, delete.path.get_ref());
@@ -216,8 +231,27 @@ impl World {
                 let (from, to) = (rename.from.get_ref(), rename.to.get_ref());
                 workload::rename(&mut lock(&machine.disk), now_ns, from, to);
             }
-            Event::Crash(_) => self.crash(node),
-            Event::PowerLoss(_) => self.power_loss(node),
+            Event::Mkdir(mkdir) => {
+                workload::make_dir(&mut lock(&machine.disk), now_ns, mkdir.path.get_ref());
+            }
+            Event::Symlink(symlink) => {
+                let (path, target) = (symlink.path.get_ref(), symlink.target.as_bytes());
+                workload::symlink(&mut lock(&machine.disk), now_ns, path, target);
+            }
+            Event::Chmod(chmod) => {
+                let (path, mode) = (chmod.path.get_ref(), chmod.mode);
+                workload::chmod(&mut lock(&machine.disk), now_ns, path, mode);
+            }
+            Event::Crash(death) => {
+                self.die(node, None, death.before_operation, death.back_after);
+            }
+            Event::PowerLoss(death) => {
+                let loss = match death.keeps {
+                    Keeps::Nothing => Loss::Strict,
+                    Keeps::Some => Loss::Scattered,
+                };
+                self.die(node, Some(loss), death.before_operation, death.back_after);
+            }
             Event::Restart(_) => {
                 machine.stop();
                 self.restarting.insert(node, self.elapsed() + STOP_MAX);
@@ -235,6 +269,7 @@ impl World {
                     }
                 }
                 self.apply_cuts();
+                self.disturbed("the network was cut".to_owned());
             }
             Event::Hold(hold) => {
                 let (left, right) = (self.group(&hold.between.0), self.group(&hold.between.1));
@@ -260,11 +295,9 @@ impl World {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
             }
-            Event::Stop(_)
-            | Event::Continue(_)
-            | Event::UnmountRoot(_)
-            | Event::MountRoot(_)
-            | Event::Reload(_) => {
+            Event::Stop(_) => self.stop(node),
+            Event::Continue(_) => self.go_on(node),
+            Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
             }
         }
@@ -279,38 +312,118 @@ impl World {
             let machine = &self.machines[node];
             lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
-            if !machine.is_wanted() && !self.restarting.contains_key(&node) {
+            if machine.is_frozen() {
+                self.go_on(node);
+            }
+            let comes_back = self.restarting.contains_key(&node) || self.back.contains_key(&node);
+            if !self.machines[node].is_wanted() && !comes_back {
                 self.start(node);
             }
         }
+    }
+
+    /// Sets a trap on a machine: it falls before the `number`th disk operation of its daemon,
+    /// counted from its first boot on.
+    pub fn arm(&mut self, node: usize, number: u64, fall: Fall) {
+        self.healthy = false;
+        lock(&self.machines[node].disk).fall_before(number, fall);
+    }
+
+    /// From here on nobody falls any more.
+    pub fn disarm(&mut self) {
+        for machine in &self.machines {
+            lock(&machine.disk).disarm();
+        }
+    }
+
+    /// Whether a machine is down that will come back by itself.
+    pub fn awaits_anybody(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    /// How many disk operations each daemon has made, and of what kind each was.
+    pub fn operations(&self) -> Vec<Vec<&'static str>> {
+        let of = |machine: &Arc<Machine>| lock(&machine.disk).operations().to_vec();
+        self.machines.iter().map(of).collect()
+    }
+
+    fn die(
+        &mut self,
+        node: usize,
+        loss: Option<Loss>,
+        before_operation: Option<NonZeroU64>,
+        back_after: Option<Span>,
+    ) {
+        let back_after = back_after.map(|span| span.0);
+        if let (Some(number), Some(back_after)) = (before_operation, back_after) {
+            let made = lock(&self.machines[node].disk).operations().len() as u64;
+            self.arm(node, made + number.get(), Fall { loss, back_after });
+            return;
+        }
+        match loss {
+            None => self.crash(node),
+            Some(loss) => self.power_loss(node, loss),
+        }
+        if let Some(back_after) = back_after {
+            self.back.insert(node, self.elapsed() + back_after);
+        }
+    }
+
+    /// A daemon that fell in this tick is ended, as its disk says how.
+    fn bury_the_fallen(&mut self) {
+        for node in 0..self.machines.len() {
+            let fallen = lock(&self.machines[node].disk).fallen.take();
+            let Some(fall) = fallen else { continue };
+            match fall.loss {
+                None => self.crash(node),
+                Some(loss) => self.power_loss(node, loss),
+            }
+            self.back.insert(node, self.elapsed() + fall.back_after);
+        }
+    }
+
+    fn bring_back(&mut self) {
+        let now = self.elapsed();
+        let due = self.back.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node);
+        for node in due.collect::<Vec<_>>() {
+            self.back.remove(&node);
+            self.start(node);
+        }
+    }
+
+    /// SIGSTOP: for its peers no better than a death.
+    fn stop(&mut self, node: usize) {
+        self.machines[node].freeze();
+        self.disturbed(format!("{} hung", self.name(node)));
+    }
+
+    fn go_on(&mut self, node: usize) {
+        self.machines[node].thaw();
     }
 
     fn crash(&mut self, node: usize) {
         self.restarting.remove(&node);
         self.machines[node].crash();
         self.sim.crash(self.machines[node].name.as_str());
-        let at_ns = self.now_ns();
-        self.deaths.push(Death { node, at_ns, back_ns: None });
+        self.deaths += 1;
+        self.disturbed(format!("{} died", self.name(node)));
     }
 
     /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
-    fn power_loss(&mut self, node: usize) {
+    fn power_loss(&mut self, node: usize, loss: Loss) {
         self.restarting.remove(&node);
         self.off.insert(node);
         self.apply_cuts();
-        self.machines[node].power_loss();
+        self.machines[node].power_loss(loss);
         self.sim.crash(self.machines[node].name.as_str());
-        let at_ns = self.now_ns();
-        self.deaths.push(Death { node, at_ns, back_ns: None });
+        self.deaths += 1;
+        self.disturbed(format!("{} died", self.name(node)));
     }
 
     fn start(&mut self, node: usize) {
         self.off.remove(&node);
+        self.back.remove(&node);
         self.apply_cuts();
-        let now_ns = self.now_ns();
-        for death in self.deaths.iter_mut().filter(|death| death.node == node) {
-            death.back_ns.get_or_insert(now_ns);
-        }
         self.machines[node].want();
         self.sim.bounce(self.machines[node].name.as_str());
     }
@@ -328,6 +441,26 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Notes who still reaches whom.
+    fn disturbed(&mut self, what: String) {
+        let lives =
+            |node: &usize| self.machines[*node].is_wanted() && !self.machines[*node].is_frozen();
+        let mut left: BTreeSet<usize> = (0..self.machines.len()).filter(lives).collect();
+        let mut parts = Vec::new();
+        while let Some(first) = left.first().copied() {
+            let cut =
+                |one, other| self.cut.contains(&(one, other)) || self.cut.contains(&(other, one));
+            let part: BTreeSet<usize> =
+                left.iter().copied().filter(|node| !cut(first, *node)).collect();
+            left.retain(|node| !part.contains(node));
+            let whole = part.iter().all(|one| part.iter().all(|other| !cut(*one, *other)));
+            if whole && part.len() > 1 {
+                parts.push(part);
+            }
+        }
+        self.disturbances.push(Disturbance { at_ns: self.now_ns(), what, parts });
     }
 
     fn heal_network(&mut self) {
@@ -388,6 +521,9 @@ fn is_workload(event: &Event) -> bool {
             | Event::Overwrite(_)
             | Event::Delete(_)
             | Event::Rename(_)
+            | Event::Mkdir(_)
+            | Event::Symlink(_)
+            | Event::Chmod(_)
             | Event::Churn(_)
     )
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 
 use chainsync_sim::fs::Defect;
-use chainsync_sim::run::{Outcome, run_with};
+use chainsync_sim::run::{Options, Outcome, run_with};
 use chainsync_sim::scenario::Scenario;
 
 const STORM: &str = r#"
@@ -49,7 +49,7 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
 
 fn outcome(source: &str, seed: u64, defect: Option<Defect>) -> Outcome {
     let scenario = Scenario::parse("canary.toml", source).expect("a good scenario");
-    run_with(&scenario, seed, None, defect)
+    run_with(&scenario, seed, None, &Options { defect, ..Options::default() })
 }
 
 /// The first invariant that some seed finds broken.

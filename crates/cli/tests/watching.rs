@@ -303,8 +303,8 @@ fn arrives(ring: &Ring, path: &str, content: &str) {
 }
 
 fn converges(ring: &Ring) {
-    for index in 0..NODES.len() {
-        let what = format!("{} is converged", NODES[index]);
+    for (index, name) in NODES.iter().enumerate() {
+        let what = format!("{name} is converged");
         ring.until(&what, PATIENCE, || ring.converged(index));
     }
 }

@@ -102,6 +102,10 @@ fn prepare_root<E: Env>(
             if found.is_none() {
                 write_mark(vfs, &own, mark)?;
             }
+            // Durable before the index asks for it, or a power loss between the two would leave a
+            // tree that is refused.
+            vfs.sync_dir(&own)?;
+            vfs.sync_dir(&root)?;
             let mut writer = index.begin()?;
             writer.state.root_mark = Some(mark);
             writer.commit(env.random_u64(), true)?;

@@ -1,5 +1,7 @@
-//! `bypass-within`: when a node dies, uploads made from then on still reach all others in time.
+//! `bypass-within`: when nodes die, hang or are cut off, uploads made from then on still reach in time
+//! everybody who can be reached.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Machines;
@@ -7,52 +9,84 @@ use crate::failure::Failure;
 use crate::oracle::Upload;
 use crate::shared::{Shared, lock};
 
-/// A node's death, and its return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Death {
-    pub node: usize,
+/// A moment from which fewer nodes reach each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disturbance {
     pub at_ns: u64,
-    pub back_ns: Option<u64>,
+    /// For the report: `chronos died`.
+    pub what: String,
+    /// Living nodes that all reach each other.
+    pub parts: Vec<BTreeSet<usize>>,
 }
 
 pub(crate) fn bypassed(
     shared: &Shared,
     machines: &Machines,
-    deaths: &[Death],
+    disturbances: &[Disturbance],
     within: Duration,
 ) -> Result<(), Failure> {
     let within_ns = within.as_nanos() as u64;
     let oracle = lock(&shared.oracle);
-    for death in deaths {
-        let until_ns = death.at_ns + within_ns;
-        let made = |upload: &&Upload| {
-            upload.node != death.node
-                && upload.finished_ns.is_some_and(|at| (death.at_ns..until_ns).contains(&at))
+    for Disturbance { at_ns, what, parts } in disturbances {
+        let until_ns = at_ns + within_ns;
+        // Who dies or is cut off as well before the time is up is excused, and its uploads with it.
+        let later = disturbances.iter().filter(|other| (*at_ns..until_ns).contains(&other.at_ns));
+        let parts = later.fold(parts.clone(), |parts, other| split(&parts, &other.parts));
+        let finished = |upload: &&Upload| {
+            upload.finished_ns.is_some_and(|at| (*at_ns..until_ns).contains(&at))
         };
-        let name = &machines[death.node].name;
-        if !oracle.uploads.iter().any(|upload| made(&upload)) {
-            let sentence = format!(
-                "nothing was uploaded within {within:?} after the death of {name}: the scenario \
-                 cannot show `bypass-within`"
-            );
-            return Err(Failure::new("bypass", death.at_ns, sentence).on(name));
+        let mut judged = false;
+        for part in &parts {
+            for node in part {
+                let due = oracle
+                    .uploads
+                    .iter()
+                    .filter(finished)
+                    .filter(|upload| upload.node != *node && part.contains(&upload.node));
+                let mut due = due.peekable();
+                if due.peek().is_none() {
+                    continue;
+                }
+                judged = true;
+                let arrived = due.filter_map(|upload| upload.published_ns[*node]).min();
+                if arrived.is_none_or(|arrived| arrived > until_ns) {
+                    let name = &machines[*node].name;
+                    let sentence = format!(
+                        "{what}, and of what was uploaded from then on nothing reached {name} \
+                         within {within:?}"
+                    );
+                    return Err(Failure::new("bypass", until_ns, sentence).on(name));
+                }
+            }
         }
-        for alive in (0..machines.len()).filter(|node| *node != death.node) {
-            let others = oracle.uploads.iter().filter(made).filter(|upload| upload.node != alive);
-            let mut others = others.peekable();
-            if others.peek().is_none() {
-                continue;
-            }
-            let arrived = others.filter_map(|upload| upload.published_ns[alive]).min();
-            if arrived.is_none_or(|arrived| arrived > until_ns) {
-                let sentence = format!(
-                    "{name} died, and of what was uploaded from then on nothing reached {} within \
-                     {within:?}",
-                    machines[alive].name
-                );
-                return Err(Failure::new("bypass", until_ns, sentence).on(&machines[alive].name));
-            }
+        if !judged {
+            let sentence = format!(
+                "nothing was uploaded within {within:?} after {what}: the scenario cannot show \
+                 `bypass-within`"
+            );
+            return Err(Failure::new("bypass", *at_ns, sentence));
         }
     }
     Ok(())
+}
+
+/// The parts that are together in both.
+fn split(left: &[BTreeSet<usize>], right: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
+    let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
+    let common = pairs.map(|(left, right)| left.intersection(right).copied().collect());
+    common.filter(|part: &BTreeSet<usize>| part.len() > 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_split_by_what_happens_next() {
+        let set = |nodes: &[usize]| nodes.iter().copied().collect::<BTreeSet<usize>>();
+        let first = [set(&[0, 2, 3, 4])];
+        assert_eq!(split(&first, &[set(&[0, 3, 4])]), [set(&[0, 3, 4])]);
+        assert_eq!(split(&first, &[set(&[0, 1, 2]), set(&[3, 4])]), [set(&[0, 2]), set(&[3, 4])]);
+        assert_eq!(split(&first, &[set(&[0]), set(&[1, 3])]), Vec::<BTreeSet<usize>>::new());
+    }
 }

@@ -44,10 +44,10 @@ pub(crate) fn echo(
     Ok(())
 }
 
-/// Contents that a node has to get from its predecessor: everything not written there. An upload
-/// that is renamed into place may be met under both of its names.
+/// Contents that a node has to get from its predecessor: everything not written there. One whose name
+/// or mode is changed may be met under each of them.
 fn contents_for(shared: &Shared, node: usize) -> u64 {
     let oracle = lock(&shared.oracle);
     let uploads = oracle.uploads.iter().filter(|upload| upload.node != node);
-    uploads.map(|upload| if upload.by_rename { 2 } else { 1 }).sum()
+    uploads.map(|upload| upload.versions).sum()
 }

@@ -2,13 +2,15 @@
 
 use super::{Machines, SHARE};
 use crate::failure::Failure;
-use crate::fs::Leaf;
+use crate::fs::{Leaf, Tree};
 use crate::shared::lock;
+
+/// Large files that were displaced: kept for a minute, in case they come back under another name.
+const SPARE: &[u8] = b"spare-";
 
 pub(crate) fn leftovers(machines: &Machines, now_ns: u64) -> Result<(), Failure> {
     for machine in machines {
-        let staging = format!("{SHARE}/.chainsync/staging");
-        let Ok(tree) = lock(&machine.disk).tree(staging.as_bytes()) else { continue };
+        let tree = staging(machine);
         let mut left = tree.iter().filter(|(_, leaf)| !matches!(leaf, Leaf::Dir { .. }));
         if let Some((path, _)) = left.next() {
             let count = 1 + left.count();
@@ -17,4 +19,14 @@ pub(crate) fn leftovers(machines: &Machines, now_ns: u64) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+/// Whether some of what is in staging is there for a minute only.
+pub(crate) fn keeps_spares(machines: &Machines) -> bool {
+    machines.iter().any(|machine| staging(machine).keys().any(|name| name.starts_with(SPARE)))
+}
+
+fn staging(machine: &crate::machine::Machine) -> Tree {
+    let staging = format!("{SHARE}/.chainsync/staging");
+    lock(&machine.disk).tree(staging.as_bytes()).unwrap_or_default()
 }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use crate::machine::Machine;
 
-pub use bypass::Death;
+pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
 pub(crate) use echo::echo;
-pub(crate) use leftovers::leftovers;
+pub(crate) use leftovers::{keeps_spares, leftovers};
 pub(crate) use lost::lost;
 pub(crate) use quiet::{activity, quiet};
 pub(crate) use trees::equal;

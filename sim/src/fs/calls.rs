@@ -244,15 +244,15 @@ impl Disk {
             _ => {}
         }
         let paths = (self.path_of(from, from_name), self.path_of(to, to_name));
-        let twins = self.twins(from, to);
-        self.leave_name(from, from_name, twins.map(|(_, to)| to));
+        let (from_twin, to_twin) = self.twins(from, to);
+        self.leave_name(from, from_name, Some(to_twin));
         if target.is_some() {
-            self.leave_name(to, to_name, twins.map(|(from, _)| from));
+            self.leave_name(to, to_name, Some(from_twin));
         }
-        self.enter_name(to, to_name.into(), moved, twins.map(|(from, _)| from));
+        self.enter_name(to, to_name.into(), moved, Some(from_twin));
         match (mode, target) {
             (RenameMode::Exchange, Some(target)) => {
-                self.enter_name(from, from_name.into(), target, twins.map(|(_, to)| to));
+                self.enter_name(from, from_name.into(), target, Some(to_twin));
                 self.moved(target, to, from);
             }
             (_, Some(target)) => {
@@ -378,13 +378,10 @@ impl Disk {
         }
     }
 
-    fn twins(&mut self, from: Slot, to: Slot) -> Option<(Twin, Twin)> {
-        if from == to {
-            return None;
-        }
+    fn twins(&mut self, from: Slot, to: Slot) -> (Twin, Twin) {
         let token = self.next_token;
         self.next_token += 1;
-        Some((Twin { dir: from, token }, Twin { dir: to, token }))
+        (Twin { dir: from, token }, Twin { dir: to, token })
     }
 
     pub(crate) fn mark_dirty(&mut self, slot: Slot) {

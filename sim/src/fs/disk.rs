@@ -4,13 +4,16 @@
 //! system call of the daemon the web application gets its turn ([`Disk::enter`]), so races happen at
 //! the grain of system calls although nothing runs in parallel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use chainsync_core::Stat;
 
 use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
+use super::fall::Fall;
 use super::inode::{Body, Content, Dir, Durable, Inode, Meta, Name, Slot};
+use crate::gate::Gate;
 use crate::rng::Stream;
 use crate::shared::{EPOCH_NS, Shared};
 use crate::trace::Shown;
@@ -120,6 +123,14 @@ pub struct Disk {
     /// Changes that the daemon made inside the share, `.chainsync` excluded.
     pub tree_changes: u64,
     pub(crate) listing_salt: u64,
+    /// Whether the daemon may do anything.
+    pub gate: Arc<Gate>,
+    /// The daemon's calls that changed something.
+    pub(crate) operations: Vec<&'static str>,
+    /// Before which of them it dies.
+    pub(crate) falls: BTreeMap<u64, Fall>,
+    /// It died in this tick: the world has to notice.
+    pub fallen: Option<Fall>,
 }
 
 impl Disk {
@@ -155,6 +166,10 @@ impl Disk {
             calls: 0,
             tree_changes: 0,
             listing_salt,
+            gate: Arc::default(),
+            operations: Vec::new(),
+            falls: BTreeMap::new(),
+            fallen: None,
         };
         let root = disk.allocate(Body::Dir(Dir::default()), meta);
         disk.inode_mut(root).links = 1;

@@ -1,15 +1,17 @@
 //! What survives a power loss.
 //!
 //! Strict: a content is durable when its file was synced, a name when its directory was, and nothing
-//! else is. Two things are granted because every journaled file system grants them: a rename between
-//! directories becomes durable as a whole, and syncing a file whose content changed stores its
-//! metadata too. Milder modes (a journal that keeps a random prefix) would go into [`Loss`].
+//! else is. Two things are granted because every journaled file system grants them: a rename becomes
+//! durable as a whole, and syncing a file whose content changed stores its
+//! metadata too. Scattered: some of the rest has reached the disk all the same, each name and each
+//! content for itself, as a kernel writes back what it likes when it likes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use super::disk::{Defect, Disk, ROOT, SYNC_ALL_NS, SYNC_ONE_NS};
-use super::inode::{Body, Content, Durable, Name, Slot, Twin};
+use super::inode::{Body, Content, Durable, Inode, Name, Slot, Twin};
 use crate::shared::lock;
 
 /// How much of what was not synced a power loss destroys.
@@ -17,6 +19,8 @@ use crate::shared::lock;
 pub enum Loss {
     /// All of it.
     Strict,
+    /// Some of it: each change of a name, each content and each page of the index for itself.
+    Scattered,
 }
 
 impl Disk {
@@ -101,6 +105,13 @@ impl Disk {
         let Some(last) = dir.pending.iter().rposition(|pending| is_half(pending.twin)) else {
             return;
         };
+        self.store_up_to(slot, last);
+    }
+
+    /// Makes one pending entry of a directory durable, with everything that happened to the same
+    /// name before.
+    fn store_up_to(&mut self, slot: Slot, last: usize) {
+        let Ok(dir) = self.dir_mut(slot) else { return };
         let name = Name::clone(&dir.pending[last].name);
         let mut stored = Vec::new();
         let mut index = 0;
@@ -114,10 +125,63 @@ impl Disk {
         });
         for (to, twin) in stored {
             self.store_name(slot, Name::clone(&name), to);
-            if let Some(twin) = twin.filter(|twin| twin.token != token) {
+            // The half that is being stored is not pending any more: this ends.
+            if let Some(twin) = twin {
                 self.store_twin(twin);
             }
         }
+    }
+
+    /// Stores some of what was not synced: of each name a prefix of its changes, of each content
+    /// nothing, the beginning, or all.
+    fn scatter(&mut self) {
+        let dirs: BTreeSet<Slot> = self.dirty_dirs.iter().copied().collect();
+        for slot in dirs {
+            let pending = |disk: &Self| match disk.inodes.get(slot) {
+                Some(Some(Inode { body: Body::Dir(dir), .. })) => {
+                    dir.pending.iter().map(|pending| Name::clone(&pending.name)).collect()
+                }
+                _ => Vec::new(),
+            };
+            let names: BTreeSet<Name> = pending(self).into_iter().collect();
+            for name in names {
+                // Storing one name may have stored another's twin: what is left of this one?
+                let left = pending(self);
+                let of_name = (0..left.len()).filter(|index| left[*index] == name);
+                let of_name: Vec<usize> = of_name.collect();
+                let kept = self.rng.between(0, of_name.len() as u64) as usize;
+                if let Some(last) = kept.checked_sub(1) {
+                    self.store_up_to(slot, of_name[last]);
+                }
+            }
+        }
+        let dirty: BTreeSet<Slot> = self.dirty.iter().copied().collect();
+        for slot in dirty {
+            if self.inodes.get(slot).is_none_or(Option::is_none) {
+                continue;
+            }
+            match self.rng.between(0, 2) {
+                0 => {}
+                1 => self.store_inode(slot),
+                _ => self.store_torn(slot),
+            }
+        }
+    }
+
+    /// The beginning of a content; in place of the rest, nothing or zeros.
+    fn store_torn(&mut self, slot: Slot) {
+        let Body::File(content) = &self.inode(slot).body else { return };
+        if Arc::ptr_eq(content, &self.inode(slot).durable.content) {
+            return;
+        }
+        let length = content.len();
+        let cut = self.rng.between(0, length as u64) as usize;
+        let mut torn = self.content(slot)[..cut].to_vec();
+        if self.rng.one_in(2) {
+            torn.resize(length, 0);
+        }
+        let meta = self.inode(slot).meta;
+        self.inode_mut(slot).durable = Durable { meta, content: Content::new(torn) };
     }
 
     fn store_name(&mut self, dir: Slot, name: Name, to: Option<Slot>) {
@@ -135,7 +199,9 @@ impl Disk {
     /// The machine loses its power and comes back: memory, handles and watches are gone, and
     /// everything that was not durable.
     pub fn power_loss(&mut self, loss: Loss) {
-        let Loss::Strict = loss;
+        if loss == Loss::Scattered {
+            self.scatter();
+        }
         self.boot += 1;
         self.new_process();
         self.kernel.power_loss();

@@ -67,8 +67,8 @@ pub(crate) struct Dir {
 pub(crate) struct Pending {
     pub name: Name,
     pub to: Option<Slot>,
-    /// The other half of a rename between directories: both become durable or neither, as on every
-    /// journaled file system.
+    /// The other half of a rename: both become durable or neither, as on every journaled file
+    /// system.
     pub twin: Option<Twin>,
 }
 

@@ -9,6 +9,9 @@ mod calls;
 mod disk;
 mod durability;
 mod errno;
+mod fall;
+#[cfg(test)]
+mod fall_tests;
 mod inode;
 mod storage;
 #[cfg(test)]
@@ -18,6 +21,7 @@ mod writer;
 
 pub use disk::{Actor, Defect, Disk, DiskOptions, SharedDisk};
 pub use durability::Loss;
+pub use fall::Fall;
 pub(crate) use inode::{Body, Content, Slot};
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use chainsync_env::StorageBackend;
 
 use super::disk::SharedDisk;
+use super::durability::Loss;
 use super::errno::{EINVAL, EIO, fail};
+use crate::rng::Stream;
 use crate::shared::lock;
 
 /// All storage files of one machine.
@@ -26,18 +28,43 @@ struct Stored {
     open: Option<u64>,
 }
 
+impl Stored {
+    /// Of what was written and not synced, some pages reach the disk, in any order.
+    fn scatter(&mut self, rng: &mut Stream) {
+        for (offset, length) in std::mem::take(&mut self.dirty) {
+            let end = (offset + length).min(self.bytes.len());
+            let mut from = offset;
+            while from < end {
+                let to = (from - from % PAGE_BYTES + PAGE_BYTES).min(end);
+                if rng.one_in(2) {
+                    if self.durable.len() < to {
+                        self.durable.resize(to, 0);
+                    }
+                    self.durable[from..to].copy_from_slice(&self.bytes[from..to]);
+                }
+                from = to;
+            }
+        }
+    }
+}
+
 /// Copies of storage files, for `save-index` and `restore-index`.
 #[derive(Clone, Default)]
 pub struct Saved(BTreeMap<Vec<u8>, Vec<u8>>);
 
 pub type SharedStorages = Arc<Mutex<Storages>>;
 
+/// What a disk stores as a whole.
+const PAGE_BYTES: usize = 4096;
 /// A sync of the index: a commit on an SSD.
 const SYNC_NS: (u64, u64) = (150_000, 900_000);
 
 impl Storages {
-    pub fn power_loss(&mut self) {
+    pub fn power_loss(&mut self, loss: Loss, rng: &mut Stream) {
         for stored in self.0.values_mut() {
+            if loss == Loss::Scattered {
+                stored.scatter(rng);
+            }
             stored.bytes.clone_from(&stored.durable);
             stored.dirty.clear();
             stored.open = None;
@@ -138,6 +165,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        lock(&self.disk).operation(self.process, "set-len-index")?;
         self.with(|stored| {
             let (before, after) = (stored.bytes.len(), length as usize);
             stored.bytes.resize(after, 0);
@@ -150,6 +178,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        lock(&self.disk).operation(self.process, "sync-index")?;
         let synced = self.with(|stored| {
             stored.durable.resize(stored.bytes.len(), 0);
             let mut synced = 0;
@@ -169,6 +198,13 @@ impl StorageBackend for SimStorage {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let (fell, length) = {
+            let mut disk = lock(&self.disk);
+            let fell = disk.operation(self.process, "write-index");
+            let length = disk.torn(&fell, data.len());
+            (fell, length)
+        };
+        let data = &data[..length];
         self.with(|stored| {
             let range = offset as usize..offset as usize + data.len();
             let length = data.len();
@@ -180,7 +216,8 @@ impl StorageBackend for SimStorage {
                 }
                 None => fail(EINVAL),
             }
-        })
+        })?;
+        fell
     }
 
     fn close(&self) -> io::Result<()> {

@@ -416,7 +416,7 @@ fn index_storage_is_exclusive_and_loses_what_was_not_synced() {
     let mut buffer = [0; 4];
     second.read(0, &mut buffer).unwrap();
     assert_eq!(&buffer, b"vola");
-    lock(&storages).power_loss();
+    lock(&storages).power_loss(Loss::Strict, &mut crate::rng::Stream::new(1, "scatter", ""));
     let third = open(process).unwrap();
     let mut buffer = [0; 8];
     third.read(0, &mut buffer).unwrap();

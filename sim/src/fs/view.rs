@@ -50,6 +50,20 @@ impl SimFs {
     }
 }
 
+impl SimFs {
+    /// A call that changes something.
+    fn change<R>(
+        &self,
+        name: &'static str,
+        call: impl FnOnce(&mut Disk) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.call(|disk| {
+            disk.operation(self.process, name)?;
+            call(disk)
+        })
+    }
+}
+
 impl Handle {
     /// The lock is held by the caller.
     fn open(shared: &SharedDisk, disk: &mut Disk, slot: Slot, writable: bool) -> Self {
@@ -132,7 +146,7 @@ impl Vfs for SimFs {
     }
 
     fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
-        self.call(|disk| {
+        self.change("create", |disk| {
             let slot = disk.create(Actor::Daemon, dir.0.slot, name, 0o600)?;
             Ok(SimFile(Handle::open(&self.disk, disk, slot, true)))
         })
@@ -150,9 +164,16 @@ impl Vfs for SimFs {
     }
 
     fn write_at(&self, file: &SimFile, data: &[u8], offset: u64) -> io::Result<()> {
-        self.call(|disk| match file.0.writable {
-            true => disk.write(Actor::Daemon, file.0.slot, data, offset),
-            false => fail(libc::EBADF),
+        self.call(|disk| {
+            if !file.0.writable {
+                return fail(libc::EBADF);
+            }
+            let fell = disk.operation(self.process, "write");
+            let length = disk.torn(&fell, data.len());
+            if length > 0 || fell.is_ok() {
+                disk.write(Actor::Daemon, file.0.slot, &data[..length], offset)?;
+            }
+            fell
         })
     }
 
@@ -177,11 +198,13 @@ impl Vfs for SimFs {
     }
 
     fn make_dir(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<()> {
-        self.call(|disk| disk.make_dir(Actor::Daemon, dir.0.slot, name, mode & 0o7777).map(drop))
+        self.change("mkdir", |disk| {
+            disk.make_dir(Actor::Daemon, dir.0.slot, name, mode & 0o7777).map(drop)
+        })
     }
 
     fn make_symlink(&self, dir: &SimDir, name: &[u8], target: &[u8]) -> io::Result<()> {
-        self.call(|disk| disk.make_symlink(Actor::Daemon, dir.0.slot, name, target))
+        self.change("symlink", |disk| disk.make_symlink(Actor::Daemon, dir.0.slot, name, target))
     }
 
     fn read_link(&self, dir: &SimDir, name: &[u8]) -> io::Result<Vec<u8>> {
@@ -203,30 +226,30 @@ impl Vfs for SimFs {
         mode: RenameMode,
     ) -> io::Result<()> {
         let (from, to) = ((from.0.slot, from_name), (to.0.slot, to_name));
-        self.call(|disk| disk.rename(Actor::Daemon, from, to, mode))
+        self.change("rename", |disk| disk.rename(Actor::Daemon, from, to, mode))
     }
 
     fn unlink(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.call(|disk| disk.unlink(Actor::Daemon, dir.0.slot, name))
+        self.change("unlink", |disk| disk.unlink(Actor::Daemon, dir.0.slot, name))
     }
 
     fn remove_dir(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.call(|disk| disk.remove_dir(Actor::Daemon, dir.0.slot, name))
+        self.change("rmdir", |disk| disk.remove_dir(Actor::Daemon, dir.0.slot, name))
     }
 
     fn sync_data(&self, file: &SimFile) -> io::Result<()> {
-        self.call(|disk| {
+        self.change("sync", |disk| {
             disk.sync_data(file.0.slot);
             Ok(())
         })
     }
 
     fn sync_dir(&self, dir: &SimDir) -> io::Result<()> {
-        self.call(|disk| disk.sync_dir(dir.0.slot))
+        self.change("sync-dir", |disk| disk.sync_dir(dir.0.slot))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.call(|disk| {
+        self.change("sync-all", |disk| {
             disk.sync_all();
             Ok(())
         })
@@ -248,10 +271,10 @@ impl SimFs {
     fn set(
         &self,
         slot: Slot,
-        call: &str,
+        call: &'static str,
         change: impl FnOnce(&mut super::inode::Meta),
     ) -> io::Result<()> {
-        self.call(|disk| {
+        self.change(call, |disk| {
             disk.set_meta(Actor::Daemon, slot, call, change);
             Ok(())
         })

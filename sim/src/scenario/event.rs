@@ -3,6 +3,8 @@
 //! All of them are parsed everywhere; a backend that cannot do one says so before it starts
 //! ([`Event::simulated`] is the simulation's answer).
 
+use std::num::NonZeroU64;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -20,6 +22,9 @@ pub struct StormEvent {
     pub size: Size,
     #[serde(default = "one")]
     pub directories: u64,
+    /// How deep below each other the directories of a file are.
+    #[serde(default = "one")]
+    pub depth: u64,
     pub over: Span,
 }
 
@@ -32,6 +37,15 @@ pub struct ChurnEvent {
     pub size: Size,
     /// On each node.
     pub operations: u64,
+    /// Of a hundred operations so many delete a file.
+    #[serde(default = "ten")]
+    pub deletes: u64,
+    /// And so many rename a file.
+    #[serde(default = "ten")]
+    pub renames: u64,
+    /// And so many rename a directory.
+    #[serde(default)]
+    pub directory_renames: u64,
     pub over: Span,
 }
 
@@ -41,6 +55,34 @@ pub struct WriteEvent {
     pub node: Name,
     pub path: Spanned<String>,
     pub size: Size,
+    /// How long the upload takes, in many pieces; without it, a moment.
+    #[serde(default)]
+    pub over: Option<Span>,
+}
+
+/// A new, empty directory.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MkdirEvent {
+    pub node: Name,
+    pub path: Spanned<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SymlinkEvent {
+    pub node: Name,
+    pub path: Spanned<String>,
+    pub target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ChmodEvent {
+    pub node: Name,
+    pub path: Spanned<String>,
+    /// As in `0o640`.
+    pub mode: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -62,6 +104,37 @@ pub struct RenameEvent {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NodeEvent {
     pub node: Name,
+}
+
+/// The end of a daemon, or of its machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeathEvent {
+    pub node: Name,
+    /// Not at `time`, but just before this disk operation of the daemon, counted from then on.
+    pub before_operation: Option<NonZeroU64>,
+    /// It starts again by itself.
+    pub back_after: Option<Span>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PowerLossEvent {
+    pub node: Name,
+    pub before_operation: Option<NonZeroU64>,
+    pub back_after: Option<Span>,
+    #[serde(default)]
+    pub keeps: Keeps,
+}
+
+/// What a power loss leaves of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keeps {
+    #[default]
+    Nothing,
+    /// Each name, content and page of the index for itself: drawn.
+    Some,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -118,9 +191,12 @@ pub enum Event {
     Overwrite(WriteEvent),
     Delete(DeleteEvent),
     Rename(RenameEvent),
+    Mkdir(MkdirEvent),
+    Symlink(SymlinkEvent),
+    Chmod(ChmodEvent),
     Churn(ChurnEvent),
-    Crash(NodeEvent),
-    PowerLoss(NodeEvent),
+    Crash(DeathEvent),
+    PowerLoss(PowerLossEvent),
     Stop(NodeEvent),
     Continue(NodeEvent),
     Restart(NodeEvent),
@@ -151,9 +227,12 @@ pub(super) struct At {
     overwrite: Option<WriteEvent>,
     delete: Option<DeleteEvent>,
     rename: Option<RenameEvent>,
+    mkdir: Option<MkdirEvent>,
+    symlink: Option<SymlinkEvent>,
+    chmod: Option<ChmodEvent>,
     churn: Option<ChurnEvent>,
-    crash: Option<NodeEvent>,
-    power_loss: Option<NodeEvent>,
+    crash: Option<DeathEvent>,
+    power_loss: Option<PowerLossEvent>,
     stop: Option<NodeEvent>,
     r#continue: Option<NodeEvent>,
     restart: Option<NodeEvent>,
@@ -183,6 +262,9 @@ impl At {
             self.overwrite.map(Event::Overwrite),
             self.delete.map(Event::Delete),
             self.rename.map(Event::Rename),
+            self.mkdir.map(Event::Mkdir),
+            self.symlink.map(Event::Symlink),
+            self.chmod.map(Event::Chmod),
             self.churn.map(Event::Churn),
             self.crash.map(Event::Crash),
             self.power_loss.map(Event::PowerLoss),
@@ -220,6 +302,9 @@ impl Event {
             Event::Overwrite(_) => "overwrite",
             Event::Delete(_) => "delete",
             Event::Rename(_) => "rename",
+            Event::Mkdir(_) => "mkdir",
+            Event::Symlink(_) => "symlink",
+            Event::Chmod(_) => "chmod",
             Event::Churn(_) => "churn",
             Event::Crash(_) => "crash",
             Event::PowerLoss(_) => "power-loss",
@@ -247,11 +332,6 @@ impl Event {
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            // A stopped process keeps its sockets open and its kernel answers; turmoil can only end
-            // a host or cut its network, and neither is the same.
-            Event::Stop(_) | Event::Continue(_) => {
-                Err("turmoil cannot stop a process without ending it")
-            }
             Event::UnmountRoot(_) | Event::MountRoot(_) => {
                 Err("the simulated disk has one mount only")
             }
@@ -268,14 +348,17 @@ impl Event {
             Event::Write(event) | Event::Overwrite(event) => vec![&event.node],
             Event::Delete(event) => vec![&event.node],
             Event::Rename(event) => vec![&event.node],
+            Event::Mkdir(event) => vec![&event.node],
+            Event::Symlink(event) => vec![&event.node],
+            Event::Chmod(event) => vec![&event.node],
+            Event::Crash(event) => vec![&event.node],
+            Event::PowerLoss(event) => vec![&event.node],
             Event::Partition(PartitionEvent { between, .. })
             | Event::Hold(HoldEvent { between }) => between.0.iter().chain(&between.1).collect(),
             Event::Heal(_) => Vec::new(),
             Event::Clock(event) => vec![&event.node],
             Event::WatchLimit(event) => vec![&event.node],
-            Event::Crash(event)
-            | Event::PowerLoss(event)
-            | Event::Stop(event)
+            Event::Stop(event)
             | Event::Continue(event)
             | Event::Restart(event)
             | Event::Start(event)
@@ -297,6 +380,9 @@ impl Event {
             Event::Write(event) | Event::Overwrite(event) => vec![&event.path],
             Event::Delete(event) => vec![&event.path],
             Event::Rename(event) => vec![&event.from, &event.to],
+            Event::Mkdir(event) => vec![&event.path],
+            Event::Symlink(event) => vec![&event.path],
+            Event::Chmod(event) => vec![&event.path],
             _ => Vec::new(),
         }
     }
@@ -306,6 +392,9 @@ impl Event {
         match self {
             Event::Storm(event) => event.over.0,
             Event::Churn(event) => event.over.0,
+            Event::Write(event) | Event::Overwrite(event) => {
+                event.over.map_or(std::time::Duration::ZERO, |over| over.0)
+            }
             _ => std::time::Duration::ZERO,
         }
     }
@@ -313,4 +402,8 @@ impl Event {
 
 fn one() -> u64 {
     1
+}
+
+fn ten() -> u64 {
+    10
 }

@@ -18,8 +18,9 @@ use toml::Spanned;
 
 pub use error::ScenarioError;
 pub use event::{
-    ChurnEvent, ClockEvent, Direction, Event, HoldEvent, NodeEvent, PartitionEvent, StormEvent,
-    WatchLimitEvent, WriteEvent,
+    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
+    NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
+    WriteEvent,
 };
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
@@ -294,6 +295,12 @@ lost             = 0
                 "restore-index = { node = \"chronos\" }",
                 "was saved",
             ),
+            ("power-loss = {", "continue = {", "is not stopped"),
+            (
+                "power-loss = { node = \"chronos\" }",
+                "crash = { node = \"chronos\", before-operation = 7 }",
+                "needs `back-after`",
+            ),
         ] {
             assert!(EXAMPLE.contains(from), "{from}");
             let source = EXAMPLE.replace(from, to);
@@ -305,11 +312,11 @@ lost             = 0
 
     #[test]
     fn an_event_beyond_the_simulation_is_refused_by_name() {
-        let source = EXAMPLE.replace("power-loss = {", "stop = {");
+        let source = EXAMPLE.replace("power-loss = {", "reload = {");
         let scenario = Scenario::parse("x.toml", &source).unwrap();
         let message = scenario.check_simulated().unwrap_err().to_string();
         assert!(
-            message.contains("cannot do `stop`") && message.contains("x.toml:14:1"),
+            message.contains("cannot do `reload`") && message.contains("x.toml:14:1"),
             "{message}"
         );
     }

@@ -17,8 +17,10 @@ use crate::fs::{Actor, Body, Content, Disk, Slot};
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
+#[cfg(test)]
+pub(crate) use plan::upload;
 pub use plan::{Churn, Storm, churn, content, storm};
-pub(crate) use plan::{delete, rename, upload};
+pub(crate) use plan::{chmod, delete, make_dir, rename, symlink, write};
 pub use upload::Style;
 pub(crate) use upload::Upload;
 
@@ -41,6 +43,9 @@ pub(crate) enum Job {
     Upload(Upload),
     Delete(RelPath),
     Rename(RelPath, RelPath),
+    MakeDir(RelPath),
+    Symlink(RelPath, Vec<u8>),
+    Chmod(RelPath, u32),
 }
 
 impl Jobs {
@@ -91,6 +96,22 @@ impl Disk {
                     let result = self.rename_upload(&from, &to);
                     self.writer_did(&format!("rename to {to}:"), &from, result);
                 }
+                Job::MakeDir(path) => {
+                    let result = self.upload_dir(&path).and_then(|dir| {
+                        self.make_dir(Actor::Writer, dir, path.name(), 0o755).map(drop)
+                    });
+                    self.writer_did("mkdir", &path, result);
+                }
+                Job::Symlink(path, target) => {
+                    let result = self.upload_dir(&path).and_then(|dir| {
+                        self.make_symlink(Actor::Writer, dir, path.name(), &target)
+                    });
+                    self.writer_did("symlink", &path, result);
+                }
+                Job::Chmod(path, mode) => {
+                    let result = self.chmod_upload(&path, mode);
+                    self.writer_did("chmod", &path, result);
+                }
             }
         }
     }
@@ -109,12 +130,24 @@ impl Disk {
     fn delete_upload(&mut self, path: &RelPath) -> io::Result<()> {
         let dir = self.upload_dir(path)?;
         let slot = self.lookup(dir, path.name())?;
+        if self.inode(slot).is_dir() {
+            return self.remove_dir(Actor::Writer, dir, path.name());
+        }
         let content = self.content(slot);
         let is_file = matches!(self.inode(slot).body, Body::File(_));
         self.unlink(Actor::Writer, dir, path.name())?;
         if is_file {
             self.took_away(slot, &content);
         }
+        Ok(())
+    }
+
+    fn chmod_upload(&mut self, path: &RelPath, mode: u32) -> io::Result<()> {
+        let dir = self.upload_dir(path)?;
+        let slot = self.lookup(dir, path.name())?;
+        self.set_meta(Actor::Writer, slot, "chmod", |meta| meta.mode = mode & 0o7777);
+        let content = self.content(slot);
+        lock(&self.shared.oracle).touched(&content);
         Ok(())
     }
 
@@ -145,6 +178,10 @@ impl Disk {
         let slot = self.lookup(from_dir, from.name())?;
         let to_dir = self.upload_dir(to)?;
         let displaced = self.lookup(to_dir, to.name()).ok().filter(|displaced| *displaced != slot);
+        if displaced.is_none() && self.lookup(to_dir, to.name()).is_ok() {
+            // Two names of one file, or the same name: rename(2) does nothing.
+            return Ok(());
+        }
         let displaced = displaced.map(|slot| (slot, self.content(slot)));
         let ends = ((from_dir, from.name()), (to_dir, to.name()));
         self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;

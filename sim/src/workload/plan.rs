@@ -14,6 +14,7 @@ pub struct Storm {
     pub files: u64,
     pub size: u64,
     pub directories: u64,
+    pub depth: u64,
     pub over: Duration,
 }
 
@@ -23,6 +24,10 @@ pub struct Churn {
     pub files: u64,
     pub size: u64,
     pub operations: u64,
+    /// Of a hundred operations.
+    pub deletes: u64,
+    pub renames: u64,
+    pub directory_renames: u64,
     pub over: Duration,
 }
 
@@ -45,7 +50,8 @@ pub fn storm(disk: &mut Disk, tag: usize, from_ns: u64, storm: Storm) {
         let slot = over_ns / storm.files.max(1);
         let due = from_ns + file * slot + disk.jobs.rng.between(0, slot);
         let directory = disk.jobs.rng.between(0, storm.directories.max(1) - 1);
-        let name = format!("d{directory:03}/{}-{tag}-{file}", disk.node);
+        let below = format!("/below{directory}").repeat(storm.depth.saturating_sub(1) as usize);
+        let name = format!("d{directory:03}{below}/{}-{tag}-{file}", disk.node);
         upload(disk, due, &name, storm.size, None);
     }
 }
@@ -60,13 +66,22 @@ pub fn churn(disk: &mut Disk, tag: usize, from_ns: u64, churn: Churn) {
             format!("churn{tag}/{}/f{file}", file % 7)
         };
         let name = pick(disk);
-        match disk.jobs.rng.between(0, 9) {
-            0 => delete(disk, due, &name),
-            1 => {
-                let to = pick(disk);
-                rename(disk, due, &name, &to);
-            }
-            _ => upload(disk, due, &name, churn.size, None),
+        let drawn = disk.jobs.rng.between(0, 99);
+        let files = churn.deletes + churn.renames;
+        if drawn < churn.deletes {
+            delete(disk, due, &name);
+        } else if drawn < files {
+            let to = pick(disk);
+            rename(disk, due, &name, &to);
+        } else if drawn < files + churn.directory_renames {
+            // Half of the targets are names that no upload uses: most renames find them free.
+            let directory = |disk: &mut Disk, names: u64| {
+                format!("churn{tag}/{}", disk.jobs.rng.between(0, names - 1))
+            };
+            let (from, to) = (directory(disk, 14), directory(disk, 14));
+            rename(disk, due, &from, &to);
+        } else {
+            upload(disk, due, &name, churn.size, None);
         }
     }
 }
@@ -82,6 +97,37 @@ pub(crate) fn upload(disk: &mut Disk, due_ns: u64, name: &str, size: u64, style:
     });
     let upload = Upload::new(disk, path, content, style);
     disk.jobs.add(due_ns, Job::Upload(upload));
+}
+
+/// One file, as long as `over` in the writing.
+pub(crate) fn write(disk: &mut Disk, due_ns: u64, name: &str, size: u64, over: Duration) {
+    if over.is_zero() {
+        return upload(disk, due_ns, name, size, None);
+    }
+    let Ok(path) = RelPath::new(name) else { return };
+    let label = format!("{} {name}", disk.node);
+    let content = content(&label, size, &mut disk.jobs.rng);
+    let style = if disk.jobs.rng.one_in(2) { Style::InPlace } else { Style::Rename };
+    let upload = Upload::new(disk, path, content, style).slowly(over);
+    disk.jobs.add(due_ns, Job::Upload(upload));
+}
+
+pub(crate) fn make_dir(disk: &mut Disk, due_ns: u64, name: &str) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::MakeDir(path));
+    }
+}
+
+pub(crate) fn symlink(disk: &mut Disk, due_ns: u64, name: &str, target: &[u8]) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::Symlink(path, target.to_vec()));
+    }
+}
+
+pub(crate) fn chmod(disk: &mut Disk, due_ns: u64, name: &str, mode: u32) {
+    if let Ok(path) = RelPath::new(name) {
+        disk.jobs.add(due_ns, Job::Chmod(path, mode));
+    }
 }
 
 pub(crate) fn delete(disk: &mut Disk, due_ns: u64, name: &str) {

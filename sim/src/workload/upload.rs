@@ -1,6 +1,7 @@
 //! One upload, system call by system call, in the styles that web applications have.
 
 use std::io;
+use std::time::Duration;
 
 use chainsync_core::{ContentHash, RelPath};
 use chainsync_env::RenameMode;
@@ -30,7 +31,12 @@ pub(crate) struct Upload {
     /// Its record in the oracle.
     id: usize,
     stage: Stage,
+    /// Written in pieces of this many bytes, this far apart; else as it comes.
+    slow: Option<(usize, u64)>,
 }
+
+/// An upload that takes its time comes in this many pieces at most.
+const PIECES_MAX: u64 = 200;
 
 enum Stage {
     Open,
@@ -54,7 +60,15 @@ impl Upload {
             temporary.as_ref().map(RelPath::as_bytes),
             &content,
         );
-        Self { path, temporary, content, mode, style, id, stage: Stage::Open }
+        Self { path, temporary, content, mode, style, id, stage: Stage::Open, slow: None }
+    }
+
+    /// Makes it last.
+    pub(crate) fn slowly(mut self, over: Duration) -> Self {
+        let piece = (self.content.len() as u64).div_ceil(PIECES_MAX).max(1);
+        let pieces = (self.content.len() as u64).div_ceil(piece).max(1);
+        self.slow = Some((piece as usize, over.as_nanos() as u64 / pieces));
+        self
     }
 
     /// The name that is written to.
@@ -75,7 +89,11 @@ impl Disk {
     /// The next system call; the rest of the upload and how long it waits first.
     pub(crate) fn step_upload(&mut self, mut upload: Upload) -> Option<(u64, Upload)> {
         match self.try_step(&mut upload) {
-            Ok(true) => Some((pause_ns(&mut self.jobs.rng), upload)),
+            Ok(true) => {
+                let pause = pause_ns(&mut self.jobs.rng);
+                let wait = upload.slow.map_or(pause, |(_, apart_ns)| apart_ns);
+                Some((wait, upload))
+            }
             Ok(false) => None,
             Err(error) => {
                 self.give_up(&upload);
@@ -99,9 +117,12 @@ impl Disk {
             Stage::Writing { slot, offset } if offset < upload.content.len() => {
                 let rest = upload.content.len() - offset;
                 // Most are written at once, some in pieces, as a body that arrives in packets.
-                let length = match self.jobs.rng.one_in(3) {
-                    true => self.jobs.rng.between(1, rest as u64) as usize,
-                    false => rest,
+                let length = match upload.slow {
+                    Some((piece, _)) => piece.min(rest),
+                    None if self.jobs.rng.one_in(3) => {
+                        self.jobs.rng.between(1, rest as u64) as usize
+                    }
+                    None => rest,
                 };
                 let piece = Content::clone(&upload.content);
                 self.write(Actor::Writer, slot, &piece[offset..offset + length], offset as u64)?;

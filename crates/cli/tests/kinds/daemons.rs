@@ -54,8 +54,8 @@ impl Ring {
         drop(listeners);
         let mut ring = Self { directory, children: [None, None, None], story: story.to_owned() };
         (0..3).for_each(|index| ring.spawn(index));
-        for index in 0..3 {
-            ring.until(&format!("{} is up", NODES[index]), SOON, || ring.converged(index));
+        for (index, name) in NODES.iter().enumerate() {
+            ring.until(&format!("{name} is up"), SOON, || ring.converged(index));
         }
         ring
     }

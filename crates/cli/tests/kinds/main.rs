@@ -107,20 +107,20 @@ fn run(seed: u64, mortal: &[usize]) {
 
     let root = Place::open(&ring.share(0));
     cases::remove_special(&root);
-    for index in 0..NODES.len() {
-        ring.until(&format!("{} is converged", NODES[index]), PATIENCE, || ring.converged(index));
+    for (index, name) in NODES.iter().enumerate() {
+        ring.until(&format!("{name} is converged"), PATIENCE, || ring.converged(index));
     }
     let trees = [0, 1, 2].map(|index| trees::read(&ring.share(index)));
     let same = trees::equal(&trees[0], &trees[1]).and_then(|()| trees::equal(&trees[0], &trees[2]));
     same.unwrap_or_else(|difference| panic!("seed {seed}: converged, and yet {difference}"));
     assert!(trees[0].len() > cases::LEFT_MIN, "seed {seed}: only {} are left", trees[0].len());
-    for index in 0..NODES.len() {
+    for (index, name) in NODES.iter().enumerate() {
         // Large ones are kept for a minute after they were displaced.
         let staging = ring.share(index).join(".chainsync/staging").read_dir().unwrap();
         let small =
             |entry: &std::fs::DirEntry| entry.metadata().is_ok_and(|it| it.len() <= 1 << 20);
         let left = staging.filter(|entry| entry.as_ref().is_ok_and(small)).count();
-        assert_eq!(left, 0, "seed {seed}: left in staging of {}", NODES[index]);
+        assert_eq!(left, 0, "seed {seed}: left in staging of {name}");
     }
 }
 
@@ -134,7 +134,7 @@ fn ordinary(mut tree: Tree) -> Tree {
 pub struct Draw(u64);
 
 impl Draw {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -142,14 +142,14 @@ impl Draw {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 
     /// Bytes that no compression makes smaller.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.draw().to_le_bytes());
         }
         bytes.truncate(length);
         bytes

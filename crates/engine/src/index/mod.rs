@@ -19,6 +19,7 @@ mod conflicts;
 mod paused;
 mod read;
 mod schema;
+mod unfinished;
 mod write;
 
 use std::collections::BTreeMap;
@@ -155,6 +156,8 @@ impl Index {
         path: &Path,
     ) -> Result<Self, IndexError> {
         let storage: Arc<dyn StorageBackend> = storage.into();
+        unfinished::reset_unfinished(&*storage)
+            .map_err(|error| IndexError::Storage(redb::Error::Io(error)))?;
         look_before(&storage)?;
         let database = redb::Database::builder()
             .set_cache_size(CACHE_BYTES)

@@ -1,0 +1,101 @@
+//! Whether a machine's daemon may do anything.
+//!
+//! A stopped process (SIGSTOP) does nothing at all, and its connections stay open: turmoil always
+//! runs every task of a host, so each way from the daemon to its world waits here instead. Timers
+//! still run out meanwhile, as they have all run out when a real process continues; what the daemon
+//! closes because of them is kept open until then.
+//!
+//! A fallen machine is one that died in the middle of a tick: for the rest of the tick its daemon's
+//! tasks still run, and nothing they do may be noticed.
+
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use turmoil::net::TcpStream;
+
+#[derive(Default)]
+pub struct Gate(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: State,
+    /// Tasks that wait for the machine to go on. One a stream and job, so bounded by those.
+    waiting: Vec<Waker>,
+    /// Connections that the stopped daemon has given up.
+    kept: Vec<TcpStream>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    #[default]
+    Runs,
+    Stopped,
+    /// The daemon was killed: its kernel closes what it had open.
+    Killed,
+    /// The power went: nobody closes anything.
+    Dark,
+}
+
+impl Gate {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn state(&self) -> State {
+        self.inner().state
+    }
+
+    /// Only `Runs` lets anything through.
+    pub fn set(&self, state: State) {
+        let waiting = {
+            let mut inner = self.inner();
+            inner.state = state;
+            if state == State::Runs { std::mem::take(&mut inner.waiting) } else { Vec::new() }
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn poll_pass(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner();
+        if inner.state == State::Runs {
+            return Poll::Ready(());
+        }
+        if !inner.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            inner.waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) async fn pass(&self) {
+        poll_fn(|context| self.poll_pass(context)).await;
+    }
+
+    /// A connection that the daemon closes: open as long as nobody is to notice.
+    pub(crate) fn close(&self, stream: TcpStream) {
+        let mut inner = self.inner();
+        if matches!(inner.state, State::Stopped | State::Dark) {
+            inner.kept.push(stream);
+        }
+    }
+
+    /// Closes what was kept, if the daemon runs: to be called on its host, or the peers do not
+    /// hear of it.
+    pub(crate) fn close_kept(&self) {
+        let kept = {
+            let mut inner = self.inner();
+            if inner.state == State::Runs { std::mem::take(&mut inner.kept) } else { Vec::new() }
+        };
+        drop(kept);
+    }
+
+    /// A new life begins: nobody waits any more, and what was kept is nobody's.
+    pub(crate) fn reset(&self) {
+        let (waiting, kept) = {
+            let mut inner = self.inner();
+            inner.state = State::Runs;
+            (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.kept))
+        };
+        drop((waiting, kept));
+    }
+}
