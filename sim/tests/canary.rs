@@ -92,6 +92,8 @@ fn a_rotten_file_is_seen_by_a_deep_verify() {
 
 #[test]
 fn a_sync_that_stores_nothing_is_seen_after_a_power_loss() {
-    // The emptied files look like edits made on this node, and the ring agrees on them.
-    assert_eq!(broken(POWER, Defect::ForgetsContents), Some("S3"));
+    // The emptied files look like edits made on this node: the ring agrees on them, or is not done
+    // agreeing when the time is up.
+    let seen = broken(POWER, Defect::ForgetsContents);
+    assert!(matches!(seen, Some("S3" | "L1")), "{seen:?}");
 }

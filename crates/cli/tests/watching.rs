@@ -124,9 +124,10 @@ fn a_root_that_is_missing_at_the_start_is_refused() {
     let away = ring.share(0).with_file_name("away");
     fs::rename(ring.share(0), &away).unwrap();
     assert_eq!(ring.refused(0), Some(2));
-    // An empty directory in its place: what a file system that is not mounted leaves.
+    // An empty directory in its place, which is what a file system that is not mounted leaves: a guard
+    // refuses it.
     fs::create_dir(ring.share(0)).unwrap();
-    assert_eq!(ring.refused(0), Some(2));
+    assert_eq!(ring.refused(0), Some(4));
     reads(&ring, 1, "f", "kept");
     fs::remove_dir(ring.share(0)).unwrap();
     fs::rename(&away, ring.share(0)).unwrap();
