@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::frames::Frames;
 use crate::oracle::Oracle;
 use crate::trace::Trace;
 
@@ -19,6 +20,7 @@ pub struct Shared {
     pub trace: Trace,
     pub oracle: Mutex<Oracle>,
     pub coverage: Mutex<BTreeMap<String, u64>>,
+    pub frames: Mutex<Frames>,
     /// Virtual nanoseconds at the beginning of the present step.
     step_ns: AtomicU64,
 }
@@ -30,6 +32,7 @@ impl Shared {
             trace,
             oracle: Mutex::default(),
             coverage: Mutex::default(),
+            frames: Mutex::default(),
             step_ns: AtomicU64::new(0),
         })
     }

@@ -3,9 +3,11 @@
 //! Same seed, same hash (M1). So an event never holds an address, a host name of this machine, a
 //! real time or anything whose order depends on a hash map. Times are virtual.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
+
+use crate::history::History;
 
 /// The trace of one run.
 pub struct Trace {
@@ -14,8 +16,7 @@ pub struct Trace {
 
 struct Inner {
     hasher: blake3::Hasher,
-    events: u64,
-    line: String,
+    history: History,
     output: Option<Box<dyn Write + Send>>,
     error: Option<io::Error>,
 }
@@ -33,8 +34,7 @@ impl Trace {
         Self {
             inner: Mutex::new(Inner {
                 hasher: blake3::Hasher::new(),
-                events: 0,
-                line: String::new(),
+                history: History::default(),
                 output,
                 error: None,
             }),
@@ -44,14 +44,10 @@ impl Trace {
     /// Appends an event. `at_ns`: virtual nanoseconds since the simulation began.
     pub fn event(&self, at_ns: u64, node: &str, kind: &str, detail: fmt::Arguments<'_>) {
         let inner = &mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.line.clear();
-        let (seconds, nanoseconds) = (at_ns / 1_000_000_000, at_ns % 1_000_000_000);
-        // Writing into a string cannot fail.
-        let _ = writeln!(inner.line, "{seconds:>4}.{nanoseconds:09} {node:<8} {kind:<12} {detail}");
-        inner.hasher.update(inner.line.as_bytes());
-        inner.events += 1;
+        let line = inner.history.push(at_ns, node, kind, detail).as_bytes();
+        inner.hasher.update(line);
         if let Some(output) = &mut inner.output
-            && let Err(error) = output.write_all(inner.line.as_bytes())
+            && let Err(error) = output.write_all(line)
         {
             inner.error.get_or_insert(error);
             inner.output = None;
@@ -59,7 +55,12 @@ impl Trace {
     }
 
     pub fn events(&self) -> u64 {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).events
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).history.len() as u64
+    }
+
+    /// Looks at what has happened so far.
+    pub fn read<R>(&self, look: impl FnOnce(&History) -> R) -> R {
+        look(&self.inner.lock().unwrap_or_else(PoisonError::into_inner).history)
     }
 
     /// Closes the text output; the error is the first one that writing it met.
@@ -71,7 +72,7 @@ impl Trace {
         match inner.error.take() {
             Some(error) => Err(error),
             None => Ok(Summary {
-                events: inner.events,
+                events: inner.history.len() as u64,
                 hash: inner.hasher.finalize().to_hex().as_str()[..16].to_owned(),
             }),
         }

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU64;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::units::{SignedSpan, Size, Span};
@@ -13,7 +13,7 @@ use super::units::{SignedSpan, Size, Span};
 /// A node's name, with its place in the file.
 pub(super) type Name = Spanned<String>;
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StormEvent {
     pub nodes: Vec<Name>,
@@ -28,7 +28,7 @@ pub struct StormEvent {
     pub over: Span,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ChurnEvent {
     pub nodes: Vec<Name>,
@@ -49,26 +49,26 @@ pub struct ChurnEvent {
     pub over: Span,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct WriteEvent {
     pub node: Name,
     pub path: Spanned<String>,
     pub size: Size,
     /// How long the upload takes, in many pieces; without it, a moment.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
 }
 
 /// A new, empty directory.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MkdirEvent {
     pub node: Name,
     pub path: Spanned<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SymlinkEvent {
     pub node: Name,
@@ -76,7 +76,7 @@ pub struct SymlinkEvent {
     pub target: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ChmodEvent {
     pub node: Name,
@@ -85,14 +85,14 @@ pub struct ChmodEvent {
     pub mode: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DeleteEvent {
     pub node: Name,
     pub path: Spanned<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RenameEvent {
     pub node: Name,
@@ -100,35 +100,39 @@ pub struct RenameEvent {
     pub to: Spanned<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NodeEvent {
     pub node: Name,
 }
 
 /// The end of a daemon, or of its machine.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DeathEvent {
     pub node: Name,
     /// Not at `time`, but just before this disk operation of the daemon, counted from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_operation: Option<NonZeroU64>,
     /// It starts again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_after: Option<Span>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PowerLossEvent {
     pub node: Name,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_operation: Option<NonZeroU64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_after: Option<Span>,
     #[serde(default)]
     pub keeps: Keeps,
 }
 
 /// What a power loss leaves of what was not synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keeps {
     #[default]
@@ -137,7 +141,7 @@ pub enum Keeps {
     Some,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PartitionEvent {
     /// Two groups of nodes.
@@ -146,7 +150,7 @@ pub struct PartitionEvent {
     pub direction: Direction,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     #[default]
@@ -157,25 +161,25 @@ pub enum Direction {
     Backward,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HoldEvent {
     pub between: (Vec<Name>, Vec<Name>),
 }
 
 /// Ends all partitions and holds.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealEvent {}
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClockEvent {
     pub node: Name,
     pub skew: SignedSpan,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct WatchLimitEvent {
     pub node: Name,
@@ -184,7 +188,8 @@ pub struct WatchLimitEvent {
 }
 
 /// One event.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     Storm(StormEvent),
     Write(WriteEvent),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chainsync_core::{NodeName, RelPath, Ring};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use error::ScenarioError;
@@ -49,7 +49,7 @@ pub struct TimedEvent {
     span: Range<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     Sim,
@@ -58,18 +58,22 @@ pub enum Backend {
 }
 
 /// Keys of the daemon's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<bool>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Durability {
     Batch,
@@ -77,22 +81,28 @@ pub enum Durability {
 }
 
 /// The simulated network.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Network {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<SpanRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
 }
 
 /// What has to come true.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Expect {
     /// After a node dies, uploads made from then on reach all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass_within: Option<Span>,
     /// After the last event, with everything healed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub converged_within: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
 }
 

@@ -1,40 +1,41 @@
 //! Durations, sizes and bandwidths as people write them: `200us..5ms`, `-2h`, `5KiB`, `1Gbit`.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A duration: `200us`, `5ms`, `4s`, `10min`, `1h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
 /// A duration that may be negative: `-2h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SignedSpan {
     pub negative: bool,
     pub span: Duration,
 }
 
 /// A range of durations, `200us..5ms`, or one duration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SpanRange {
     pub from: Duration,
     pub to: Duration,
 }
 
 /// A number of bytes: `0`, `300B`, `5KiB`, `1MB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Size(pub u64);
 
 /// Bits per second: `1Gbit`, `100Mbit`, `64kbit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Bandwidth(pub u64);
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -168,6 +169,67 @@ macro_rules! try_from_string {
 
 try_from_string!(Span, SignedSpan, SpanRange, Size, Bandwidth);
 
+/// The largest unit of which a number is a whole multiple.
+fn written(number: u64, units: &[(&str, u64)]) -> String {
+    let whole = units.iter().filter(|(name, factor)| !name.is_empty() && number % factor == 0);
+    match whole.max_by_key(|(_, factor)| *factor) {
+        Some((name, factor)) => format!("{}{name}", number / factor),
+        None => number.to_string(),
+    }
+}
+
+/// Durations are written in the unit that shows them whole; below a microsecond they have decimals.
+fn written_span(span: Duration) -> String {
+    let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    match nanoseconds % 1_000 {
+        _ if nanoseconds == 0 => "0s".to_owned(),
+        0 => written(nanoseconds, &SPANS),
+        rest => format!("{}.{rest:03}us", nanoseconds / 1_000),
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&written_span(self.0))
+    }
+}
+
+impl fmt::Display for SignedSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.negative { "-" } else { "" }, written_span(self.span))
+    }
+}
+
+impl fmt::Display for SpanRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", written_span(self.from), written_span(self.to))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&if self.0 == 0 { "0B".to_owned() } else { written(self.0, &SIZES) })
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&written(self.0, &BANDWIDTHS))
+    }
+}
+
+macro_rules! into_string {
+    ($($type:ty),*) => {$(
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    )*};
+}
+
+into_string!(Span, SignedSpan, SpanRange, Size, Bandwidth);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +257,25 @@ mod tests {
         for wrong in ["5ms..200us", "5ms..", "..5ms", "5ms-6ms"] {
             assert_eq!(range(wrong), Err(UnitError::SpanRange(wrong.to_owned())));
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for text in ["200us", "1500ms", "0s", "90s", "1h", "12.345us", "3d"] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.to_string().parse(), Ok(span), "{text}");
+        }
+        assert_eq!("90s".parse::<Span>().unwrap().to_string(), "90s");
+        assert_eq!("1.5s".parse::<Span>().unwrap().to_string(), "1500ms");
+        assert_eq!("-2h".parse::<SignedSpan>().unwrap().to_string(), "-2h");
+        assert_eq!("200us..5ms".parse::<SpanRange>().unwrap().to_string(), "200us..5ms");
+        for text in ["0B", "1B", "1000B", "5KiB", "2GiB", "1025B"] {
+            let size: Size = text.parse().unwrap();
+            assert_eq!(size.to_string().parse(), Ok(size), "{text}");
+        }
+        assert_eq!("5120".parse::<Size>().unwrap().to_string(), "5KiB");
+        assert_eq!("1Gbit".parse::<Bandwidth>().unwrap().to_string(), "1Gbit");
+        assert_eq!("1500kbit".parse::<Bandwidth>().unwrap().to_string(), "1500kbit");
     }
 
     #[test]
