@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
-use chainsync_engine::{Durability, NodeConfig, ShareConfig};
+use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
 use crate::check::{Disturbance, SHARE, STATE};
@@ -83,9 +83,9 @@ impl World {
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
         let capacity_bytes = DiskOptions::default().capacity_bytes;
-        let mut knobs = Stream::new(shared.seed, "knobs", "");
         let mut machines = Vec::new();
         for (index, name) in scenario.nodes.iter().enumerate() {
+            let mut knobs = Stream::new(shared.seed, "knobs", name.as_str());
             let options = DiskOptions { defect, ..draw_options(&mut knobs) };
             shared.event(
                 name.as_str(),
@@ -179,6 +179,12 @@ impl World {
         names.iter().map(|name| self.index(name.get_ref())).collect()
     }
 
+    fn powered(&self, names: &[toml::Spanned<String>]) -> Vec<usize> {
+        let mut nodes = self.group(names);
+        nodes.retain(|node| !self.off.contains(node));
+        nodes
+    }
+
     /// Does one event.
     pub fn act(&mut self, event: &Event) {
         let now_ns = self.now_ns();
@@ -188,6 +194,10 @@ impl World {
         let node = names.first().map_or(0, |name| self.index(name));
         let machine = Arc::clone(&self.machines[node]);
         self.healthy &= is_workload(event);
+        if is_workload(event) && names.len() == 1 && self.off.contains(&node) {
+            // Nobody is at work on a machine without power: the balancer sends them elsewhere.
+            return;
+        }
         match event {
             Event::Storm(storm) => {
                 self.storms += 1;
@@ -198,7 +208,7 @@ impl World {
                     depth: storm.depth,
                     over: storm.over.0,
                 };
-                for node in self.group(&storm.nodes) {
+                for node in self.powered(&storm.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::storm(disk, self.storms, now_ns, plan);
                 }
@@ -214,15 +224,14 @@ impl World {
                     directory_renames: churn.directory_renames,
                     over: churn.over.0,
                 };
-                for node in self.group(&churn.nodes) {
+                for node in self.powered(&churn.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::churn(disk, self.storms, now_ns, plan);
                 }
             }
             Event::Write(write) | Event::Overwrite(write) => {
                 let disk = &mut *lock(&machine.disk);
-                let over = write.over.map_or(Duration::ZERO, |over| over.0);
-                workload::write(disk, now_ns, write.path.get_ref(), write.size.0, over);
+                workload::write(disk, now_ns, write);
             }
             Event::Delete(delete) => {
                 workload::delete(&mut lock(&machine.disk), now_ns, delete.path.get_ref());
@@ -528,6 +537,12 @@ fn is_workload(event: &Event) -> bool {
     )
 }
 
+fn limits(config: &scenario::Config) -> Limits {
+    let defaults = Limits::default();
+    let entries_max = config.batch_entries_max.and_then(|entries| usize::try_from(entries).ok());
+    Limits { batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max), ..defaults }
+}
+
 fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
     let peer = |name: &NodeName| Peer {
         name: name.clone(),
@@ -554,7 +569,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
-            limits: Default::default(),
+            limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
         dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::units::{SignedSpan, Size, Span};
+use crate::workload::Style;
 
 /// A node's name, with its place in the file.
 pub(super) type Name = Spanned<String>;
@@ -58,6 +59,9 @@ pub struct WriteEvent {
     /// How long the upload takes, in many pieces; without it, a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
+    /// How the application stores it; without it, drawn by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
 }
 
 /// A new, empty directory.
@@ -376,6 +380,24 @@ impl Event {
             | Event::UnmountRoot(event)
             | Event::MountRoot(event)
             | Event::Reload(event) => vec![&event.node],
+        }
+    }
+
+    /// Takes a node out of it; false if nothing is left.
+    pub fn forget_node(&mut self, name: &str) -> bool {
+        let keep = |names: &mut Vec<Name>| {
+            names.retain(|other| other.get_ref() != name);
+            !names.is_empty()
+        };
+        match self {
+            Event::Storm(event) => keep(&mut event.nodes),
+            Event::Churn(event) => keep(&mut event.nodes),
+            Event::Partition(PartitionEvent { between, .. })
+            | Event::Hold(HoldEvent { between }) => {
+                let (left, right) = (keep(&mut between.0), keep(&mut between.1));
+                left && right
+            }
+            other => other.nodes().iter().all(|other| other.get_ref() != name),
         }
     }
 

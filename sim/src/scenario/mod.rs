@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod timeline;
 mod units;
+mod write;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -18,9 +19,9 @@ use toml::Spanned;
 
 pub use error::ScenarioError;
 pub use event::{
-    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
-    NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
-    WriteEvent,
+    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, DeleteEvent, Direction, Event, HealEvent,
+    HoldEvent, Keeps, MkdirEvent, NodeEvent, PartitionEvent, PowerLossEvent, RenameEvent,
+    StormEvent, SymlinkEvent, WatchLimitEvent, WriteEvent,
 };
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
@@ -31,6 +32,8 @@ pub struct Scenario {
     pub file: PathBuf,
     pub about: String,
     pub on: Vec<Backend>,
+    /// Of a plan: the seed of whatever the file leaves open.
+    pub seed: Option<u64>,
     /// In ring order.
     pub nodes: Vec<NodeName>,
     pub config: Config,
@@ -71,6 +74,9 @@ pub struct Config {
     pub heartbeat: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    /// Entries of one batch at most; no key of the daemon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_entries_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -111,6 +117,7 @@ pub struct Expect {
 struct Raw {
     about: String,
     on: Vec<Backend>,
+    seed: Option<u64>,
     nodes: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     config: Config,
@@ -156,6 +163,7 @@ impl Scenario {
         Ok(Self {
             about: raw.about,
             on: raw.on,
+            seed: raw.seed,
             nodes,
             config: raw.config,
             network: raw.network,
@@ -181,6 +189,34 @@ impl Scenario {
             }
         }
         Ok(())
+    }
+
+    /// A scenario that was made, not read: everything in it is as the parser would have it.
+    pub fn made(about: String, seed: u64, nodes: Vec<NodeName>) -> Self {
+        Self {
+            file: PathBuf::new(),
+            about,
+            on: vec![Backend::Sim],
+            seed: Some(seed),
+            nodes,
+            config: Config::default(),
+            network: Network::default(),
+            events: Vec::new(),
+            expect: Expect::default(),
+            source: String::new(),
+        }
+    }
+
+    /// Adds an event; they stay in order of time.
+    pub fn add(&mut self, time: Duration, event: Event) {
+        let place = self.events.partition_point(|timed| timed.time <= time);
+        self.events.insert(place, TimedEvent { time, event, span: 0..0 });
+    }
+
+    /// Removes what makes no sense at its time, as the start of a daemon that runs.
+    pub fn drop_impossible(&mut self) {
+        let mut timeline = Timeline::default();
+        self.events.retain(|timed| timeline.follow(&timed.event).is_ok());
     }
 
     /// When the last event is over.
