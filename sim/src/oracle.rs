@@ -10,6 +10,8 @@ use crate::fs::Content;
 
 /// Failures kept; the first one is reported, a few more may help.
 const FAILURES_MAX: usize = 16;
+/// Smaller contents are not one upload's alone: nobody can say which of them was lost.
+pub const KNOWN_AGAIN_BYTES: u64 = 16;
 /// The part of a name that marks a copy which the policy `keep-both` makes.
 const CONFLICT_MARK: &[u8] = b".conflict-";
 
@@ -183,9 +185,10 @@ impl Oracle {
 
     /// Uploads that somebody finished and nobody took back: they have to be somewhere.
     pub fn standing(&self) -> impl Iterator<Item = &Upload> {
-        self.uploads
-            .iter()
-            .filter(|upload| upload.finished_ns.is_some() && !upload.replaced && !upload.excused)
+        self.uploads.iter().filter(|upload| {
+            let known_again = upload.size >= KNOWN_AGAIN_BYTES;
+            upload.finished_ns.is_some() && !upload.replaced && !upload.excused && known_again
+        })
     }
 }
 

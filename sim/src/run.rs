@@ -236,11 +236,18 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
         for _ in 0..LOOK_EVERY {
             world.step()?;
         }
-        let unconverged = world.machines.iter().find(|machine| {
+        let mut unconverged = world.machines.iter().filter(|machine| {
             !machine
                 .status()
                 .is_some_and(|(_, status)| status.shares.iter().all(|share| share.converged))
         });
+        // One that is halted is what the others wait for.
+        let halted = world.machines.iter().find(|machine| {
+            machine
+                .status()
+                .is_some_and(|(_, status)| status.shares.iter().any(|share| share.halted.is_some()))
+        });
+        let unconverged = halted.or_else(|| unconverged.next());
         let all_say_so =
             world.writers_are_done() && unconverged.is_none() && !world.awaits_anybody();
         let late = world.elapsed() > deadline;

@@ -140,7 +140,7 @@ fn simpler_events(event: &Event) -> Vec<Event> {
         Event::Write(write) | Event::Overwrite(write) => {
             let mut plain = write.clone();
             plain.over = None;
-            for size in [1, 64, 1 << 10] {
+            for size in [32, 1 << 10] {
                 if write.size.0 > size {
                     plain.size = Size(size);
                     simpler.push(Event::Write(plain.clone()));

@@ -261,7 +261,7 @@ impl World {
                 };
                 self.die(node, Some(loss), death.before_operation, death.back_after);
             }
-            Event::Restart(_) => {
+            Event::Restart(_) if machine.is_wanted() => {
                 machine.stop();
                 self.restarting.insert(node, self.elapsed() + STOP_MAX);
             }
@@ -298,13 +298,18 @@ impl World {
                 lock(&machine.disk).options.watches_max =
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
+            // It died at an operation, and came back, after the plan was made.
+            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
+                if machine.is_wanted() => {}
+            Event::Restart(_) => {}
             Event::WipeIndex(_) => lock(&machine.storages).wipe(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
             }
-            Event::Stop(_) => self.stop(node),
+            Event::Stop(_) if machine.is_wanted() => self.stop(node),
+            Event::Stop(_) => {}
             Event::Continue(_) => self.go_on(node),
             Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
@@ -429,7 +434,11 @@ impl World {
         self.disturbed(format!("{} died", self.name(node)));
     }
 
+    /// Starts a daemon that is down; one may have come back by itself before it is its turn.
     fn start(&mut self, node: usize) {
+        if self.machines[node].is_wanted() {
+            return;
+        }
         self.off.remove(&node);
         self.back.remove(&node);
         self.apply_cuts();

@@ -56,6 +56,9 @@ enum Command {
         /// Writes what happened, one event a line
         #[arg(long)]
         trace: Option<PathBuf>,
+        /// Also prints what the daemons log, as in `debug` or `chainsync_engine::link=trace`
+        #[arg(long, value_name = "FILTER")]
+        log: Option<String>,
         /// One JSON object
         #[arg(long)]
         json: bool,
@@ -174,7 +177,12 @@ fn done(command: Command) -> anyhow::Result<bool> {
             search::print(&found, arguments.json);
             Ok(found.failures.is_empty())
         }
-        Command::Replay { plan, trace, json } => run::run_seed(&plan, None, trace.as_deref(), json),
+        Command::Replay { plan, trace, log, json } => {
+            if let Some(filter) = log {
+                show_log(&filter);
+            }
+            run::run_seed(&plan, None, trace.as_deref(), json)
+        }
         Command::Shrink { plan, name, out } => {
             shrink::shrink_file(&plan, name.as_deref(), out.as_deref())?;
             Ok(true)
@@ -194,6 +202,13 @@ fn done(command: Command) -> anyhow::Result<bool> {
         }
         Command::List { directory } => files::list(&directory).map(|()| true),
     }
+}
+
+/// The daemons' log on standard error. Without times: those of this machine mean nothing there.
+fn show_log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+    log.with_writer(std::io::stderr).init();
 }
 
 impl SearchArguments {

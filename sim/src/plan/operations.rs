@@ -7,6 +7,7 @@ use chainsync_core::NodeName;
 use toml::Spanned;
 
 use super::draw::log_between;
+use crate::oracle::KNOWN_AGAIN_BYTES;
 use crate::rng::Stream;
 use crate::scenario::{
     ChmodEvent, DeleteEvent, Event, MkdirEvent, RenameEvent, Scenario, Size, Span, SymlinkEvent,
@@ -145,7 +146,7 @@ impl Operations {
         let size = match large {
             true => rng.between(LARGE.0, LARGE.1),
             false if rng.one_in(20) => 0,
-            false => log_between(rng, 1, self.size_max),
+            false => log_between(rng, KNOWN_AGAIN_BYTES, self.size_max),
         };
         let slow = self.slow_one_in.is_some_and(|one_in| rng.one_in(one_in));
         let over = slow.then(|| Span(Duration::from_millis(log_between(rng, 5, 3_000))));

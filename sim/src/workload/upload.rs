@@ -216,8 +216,15 @@ impl Disk {
         let content = self.content(slot);
         let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
         let hash = ContentHash::of(&content);
+        // A directory above it may have got another name meanwhile.
+        let home = self.inode(slot).home.clone();
+        let present = home.map(|(dir, name)| self.path_of(dir, &name));
+        let present = present.as_deref().and_then(|present| self.in_share(present));
         let mut oracle = lock(&self.shared.oracle);
         oracle.left_behind(path, &content);
+        if let Some(present) = present {
+            oracle.left_behind(present, &content);
+        }
         for id in writing {
             let upload = &mut oracle.uploads[id];
             upload.replaced |= upload.hash != hash;
