@@ -89,6 +89,12 @@ impl Frames {
         self.connections.len() as u64 - 1
     }
 
+    /// The node that opened a connection.
+    pub(crate) fn opener(&self, connection: u64) -> Option<String> {
+        let connection = self.connections.get(usize::try_from(connection).ok()?)?;
+        Some(connection.from.clone())
+    }
+
     /// Notes a frame whose last byte has been written, `ends_at` bytes into its direction.
     pub(crate) fn sent(&mut self, frame: FrameRecord, by_opener: bool, ends_at: u64) {
         let index = self.sent.len();

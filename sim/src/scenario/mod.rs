@@ -18,9 +18,9 @@ use toml::Spanned;
 
 pub use error::ScenarioError;
 pub use event::{
-    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
-    NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
-    WriteEvent,
+    ChmodEvent, ChurnEvent, ClockEvent, CutConnectionsEvent, DeathEvent, Direction, Event,
+    HoldEvent, Keeps, MkdirEvent, NodeEvent, NoticedBy, PartitionEvent, PowerLossEvent, StormEvent,
+    SymlinkEvent, WatchLimitEvent, WriteEvent,
 };
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
@@ -88,6 +88,9 @@ pub struct Network {
     pub latency: Option<SpanRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Of so many reads or writes one is short, drawn; 0: none. Without it, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<u64>,
 }
 
 /// What has to come true.
