@@ -11,7 +11,7 @@ use chainsync_engine::{Handle, Node, NodeConfig, Status};
 use crate::env::SimEnv;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
 use crate::gate::{Gate, State};
-use crate::net::SimNet;
+use crate::net::{NetOptions, SimNet};
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
 
@@ -65,7 +65,7 @@ impl Machine {
         index: usize,
         config: NodeConfig,
         options: DiskOptions,
-        bits_per_second: Option<u64>,
+        network: NetOptions,
     ) -> Arc<Self> {
         let name = config.node.to_string();
         let known: BTreeSet<String> = config.nodes.keys().map(ToString::to_string).collect();
@@ -78,7 +78,7 @@ impl Machine {
             shared: Arc::clone(shared),
             disk: disk.shared(),
             storages: SharedStorages::default(),
-            net: SimNet::new(shared, &name, known, bits_per_second, Arc::clone(&gate)),
+            net: SimNet::new(shared, &name, known, network, Arc::clone(&gate)),
             gate,
             scatter: Mutex::new(Stream::new(shared.seed, "scatter", &name)),
             random: Mutex::new(random),
@@ -104,6 +104,7 @@ impl Machine {
             self.gate.reset();
             lock(&self.disk).new_process()
         };
+        let _kept = self.gate.until_death();
         self.shared.event(&self.name, "start", format_args!("{process}"));
         let env = SimEnv::new(Arc::clone(&self), process);
         let node = match Node::start(env, self.config.clone()).await {
@@ -198,7 +199,10 @@ impl Machine {
         self.gate.state() == State::Stopped
     }
 
+    /// Whatever it was before, stopped or fallen: its kernel closes its connections now. After a
+    /// power loss no packet leaves the machine any more.
     fn die(&self) {
+        self.gate.set(State::Killed);
         lock(&self.storages).crash();
         let mut life = lock(&self.life);
         (life.wanted, life.running, life.handle, life.status) = (false, false, None, None);

@@ -15,9 +15,9 @@ use crate::check::{Disturbance, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
-use crate::net::node_id;
+use crate::net::{NetOptions, node_id};
 use crate::rng::Stream;
-use crate::scenario::{self, Direction, Event, Keeps, Scenario, Span};
+use crate::scenario::{self, Direction, Event, Keeps, NoticedBy, Scenario, Span};
 use crate::shared::{EPOCH_NS, Shared, lock};
 use crate::watch;
 use crate::workload;
@@ -92,9 +92,9 @@ impl World {
                 "knobs",
                 format_args!("ctime {} queue {}", options.ctime_coarse_ns, options.watch_queue_max),
             );
-            let bandwidth = scenario.network.bandwidth.map(|scenario::Bandwidth(bits)| bits);
             let config = node_config(scenario, name);
-            let machine = Machine::new(&shared, index, config, options, bandwidth);
+            let network = NetOptions::of(&scenario.network);
+            let machine = Machine::new(&shared, index, config, options, network);
             {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
@@ -285,6 +285,18 @@ impl World {
                 for (from, to) in pairs(&left, &right) {
                     self.held.insert((from, to));
                     self.sim.hold(self.name(from), self.name(to));
+                }
+            }
+            Event::CutConnections(cut) => {
+                let (left, right) = (self.group(&cut.between.0), self.group(&cut.between.1));
+                for (one, other) in pairs(&left, &right) {
+                    let both = cut.noticed_by == NoticedBy::Both;
+                    if cut.noticed_by != NoticedBy::Second {
+                        self.machines[one].net.lose_connections(self.name(other), both);
+                    }
+                    if cut.noticed_by != NoticedBy::First {
+                        self.machines[other].net.lose_connections(self.name(one), both);
+                    }
                 }
             }
             Event::Heal(_) => self.heal_network(),

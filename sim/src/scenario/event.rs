@@ -171,6 +171,28 @@ pub struct HoldEvent {
     pub between: (Vec<Name>, Vec<Name>),
 }
 
+/// Connections that exist are lost; new ones can be made at once.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CutConnectionsEvent {
+    pub between: (Vec<Name>, Vec<Name>),
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noticed_by: NoticedBy,
+}
+
+/// Which ends of a lost connection are told. An end that is not believes in it, and what it writes
+/// vanishes: the connection is half open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticedBy {
+    #[default]
+    Both,
+    /// Those of the first group.
+    First,
+    /// Those of the second group.
+    Second,
+}
+
 /// Ends all partitions and holds.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -212,6 +234,7 @@ pub enum Event {
     Start(NodeEvent),
     Partition(PartitionEvent),
     Hold(HoldEvent),
+    CutConnections(CutConnectionsEvent),
     Heal(HealEvent),
     DiskFull(NodeEvent),
     DiskFree(NodeEvent),
@@ -248,6 +271,7 @@ pub(super) struct At {
     start: Option<NodeEvent>,
     partition: Option<PartitionEvent>,
     hold: Option<HoldEvent>,
+    cut_connections: Option<CutConnectionsEvent>,
     heal: Option<HealEvent>,
     disk_full: Option<NodeEvent>,
     disk_free: Option<NodeEvent>,
@@ -283,6 +307,7 @@ impl At {
             self.start.map(Event::Start),
             self.partition.map(Event::Partition),
             self.hold.map(Event::Hold),
+            self.cut_connections.map(Event::CutConnections),
             self.heal.map(Event::Heal),
             self.disk_full.map(Event::DiskFull),
             self.disk_free.map(Event::DiskFree),
@@ -323,6 +348,7 @@ impl Event {
             Event::Start(_) => "start",
             Event::Partition(_) => "partition",
             Event::Hold(_) => "hold",
+            Event::CutConnections(_) => "cut-connections",
             Event::Heal(_) => "heal",
             Event::DiskFull(_) => "disk-full",
             Event::DiskFree(_) => "disk-free",
@@ -363,7 +389,10 @@ impl Event {
             Event::Crash(event) => vec![&event.node],
             Event::PowerLoss(event) => vec![&event.node],
             Event::Partition(PartitionEvent { between, .. })
-            | Event::Hold(HoldEvent { between }) => between.0.iter().chain(&between.1).collect(),
+            | Event::Hold(HoldEvent { between })
+            | Event::CutConnections(CutConnectionsEvent { between, .. }) => {
+                between.0.iter().chain(&between.1).collect()
+            }
             Event::Heal(_) => Vec::new(),
             Event::Clock(event) => vec![&event.node],
             Event::WatchLimit(event) => vec![&event.node],
@@ -425,6 +454,10 @@ impl Event {
             _ => std::time::Duration::ZERO,
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn one() -> u64 {

@@ -18,11 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use error::ScenarioError;
-pub use event::{
-    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, DeleteEvent, Direction, Event, HealEvent,
-    HoldEvent, Keeps, MkdirEvent, NodeEvent, PartitionEvent, PowerLossEvent, RenameEvent,
-    StormEvent, SymlinkEvent, WatchLimitEvent, WriteEvent,
-};
+pub use event::*;
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
@@ -94,6 +90,9 @@ pub struct Network {
     pub latency: Option<SpanRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Of so many reads or writes one is short, drawn; 0: none. Without it, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<u64>,
 }
 
 /// What has to come true.
