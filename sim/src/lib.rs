@@ -15,6 +15,8 @@ pub mod history;
 pub mod machine;
 pub mod net;
 pub mod oracle;
+pub mod record;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod scenario;

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use chainsync_sim::everywhere::{Baseline, Case, Fault};
-use chainsync_sim::run::{Outcome, run};
+use chainsync_sim::report::{self, Filter, Report};
+use chainsync_sim::run::{Options, Outcome, run_with};
 use chainsync_sim::scenario::{Backend, Scenario};
 use chainsync_sim::shared::lock;
 use clap::{Parser, Subcommand, ValueEnum as _};
@@ -43,6 +44,15 @@ enum Command {
         /// Writes what happened, one event a line
         #[arg(long, conflicts_with = "seeds")]
         trace: Option<PathBuf>,
+        /// Writes one HTML page about what happened
+        #[arg(long, conflicts_with = "seeds")]
+        report: Option<PathBuf>,
+        /// Prints what mattered, one event a line, one column a node
+        #[arg(long, conflicts_with_all = ["seeds", "json"])]
+        timeline: bool,
+        /// With `--timeline`: every event
+        #[arg(long, requires = "timeline")]
+        every_event: bool,
         /// One JSON object a seed
         #[arg(long)]
         json: bool,
@@ -80,10 +90,11 @@ enum Command {
 fn main() -> ExitCode {
     // clap ends with 2 by itself for a wrong command line.
     match Arguments::parse().command {
-        Command::Run { file, seed, seeds, trace, json } => {
+        Command::Run { file, seed, seeds, trace, report, timeline, every_event, json } => {
+            let views = Views { report, timeline, every_event };
             let result = match seeds {
                 Some(seeds) => run_seeds(&file, seeds, json),
-                None => run_seed(&file, seed, trace.as_deref(), json),
+                None => run_seed(&file, seed, trace.as_deref(), &views, json),
             };
             match result {
                 Ok(true) => ExitCode::SUCCESS,
@@ -120,13 +131,51 @@ fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// Whether all promises were kept.
-fn run_seed(file: &Path, seed: u64, trace: Option<&Path>, json: bool) -> anyhow::Result<bool> {
+fn run_seed(
+    file: &Path,
+    seed: u64,
+    trace: Option<&Path>,
+    views: &Views,
+    json: bool,
+) -> anyhow::Result<bool> {
     let scenario = check(file)?;
     let text = trace.map(create).transpose()?;
     let begun = Instant::now();
-    let outcome = run(&scenario, seed, text);
+    let options = Options { record: views.wanted(), ..Options::default() };
+    let outcome = run_with(&scenario, seed, text, &options);
     print(&outcome, begun.elapsed(), &scenario.file, json);
+    views.write(&scenario, &outcome)?;
     Ok(outcome.failure.is_none())
+}
+
+/// How a run is to be shown.
+struct Views {
+    report: Option<PathBuf>,
+    timeline: bool,
+    every_event: bool,
+}
+
+impl Views {
+    fn wanted(&self) -> bool {
+        self.timeline || self.report.is_some()
+    }
+
+    fn write(&self, scenario: &Scenario, outcome: &Outcome) -> anyhow::Result<()> {
+        let Some(record) = &outcome.record else { return Ok(()) };
+        let (file, seed) = (scenario.file.display(), outcome.seed);
+        let command = format!("chainsync-sim run {file} --seed {seed}");
+        let failure = outcome.failure.as_ref();
+        let input = Report { scenario, seed, failure, command, record };
+        if self.timeline {
+            let filter = Filter { every_event: self.every_event, ..Filter::default() };
+            print!("{}", report::timeline(&input, &filter));
+        }
+        if let Some(path) = &self.report {
+            let page = report::html(&input);
+            fs::write(path, page).with_context(|| format!("{}", path.display()))?;
+        }
+        Ok(())
+    }
 }
 
 fn create(path: &Path) -> anyhow::Result<Box<dyn Write + Send>> {
