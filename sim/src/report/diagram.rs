@@ -132,10 +132,9 @@ fn row(
             @if !mark.more.is_empty() { " " (mark.more) }
         }
     };
-    let class = format!("{}{}", mark.kind.name(), if gap.is_some() { " gap" } else { "" });
     let gap = gap.map(|gap| format!("{} later", text::span(gap)));
     html! {
-        li id=[id] class=(class) data-t=(mark.at_ns) data-l=[lane.clone()] data-gap=[gap]
+        li id=[id] .(mark.kind.name()) .gap[gap.is_some()] data-t=(mark.at_ns) data-l=[lane.clone()] data-gap=[gap]
             data-p=[(!listed.is_empty()).then_some(listed)]
             style=[lane.map(|lane| format!("--l:{lane}"))] hidden[!open]
         {
@@ -167,17 +166,17 @@ fn under(model: &Model, rows: &Rows, layout: &Layout) -> Markup {
         svg aria-hidden="true" height=(layout.height) {
             defs {
                 marker id="head" markerWidth="8" markerHeight="8" refX="11" refY="4"
-                    orient="auto" { path d="M0,0 L8,4 L0,8 z"; }
+                    orient="auto" { path d="M0,0 L8,4 L0,8 z" {} }
             }
             g transform="translate(9 0)" {
                 @for lane in 0..model.lanes.len() {
-                    line .lane x1=(x(lane)) x2=(x(lane)) y1="0" y2="100%";
+                    line .lane x1=(x(lane)) x2=(x(lane)) y1="0" y2="100%" {}
                 }
                 @for band in &model.bands {
                     @let stretch = layout.stretch(model, rows, band);
                     @let (top, height) = stretch.unwrap_or_default();
                     @let (offset, width) = strip(band.suffering);
-                    rect .band class=(band.suffering.name()) x=(x(band.lane)) y=(top)
+                    rect .band .(band.suffering.name()) x=(x(band.lane)) y=(top)
                         width=(width) height=(height) transform=(format!("translate({offset} 0)"))
                         data-from=(band.from_ns) data-until=(band.until_ns)
                         data-l=(band.lane) visibility=[stretch.is_none().then_some("hidden")]
@@ -195,7 +194,7 @@ fn under(model: &Model, rows: &Rows, layout: &Layout) -> Markup {
                     };
                     line .arrow .lost[to.is_none()] .faint[!arrow.matters]
                         x1=(x(arrow.from_lane)) y1=(y1) x2=(x2) y2=(y2)
-                        data-a=(from) data-b=[to] visibility=[ends.is_none().then_some("hidden")];
+                        data-a=(from) data-b=[to] visibility=[ends.is_none().then_some("hidden")] {}
                 }
             }
         }
@@ -241,7 +240,7 @@ pub(super) fn legend() -> Markup {
                     li class=(kind.name()) { i .mark aria-hidden="true" {} (meaning) }
                 }
                 @for (suffering, meaning) in bands {
-                    li { i .strip class=(suffering.name()) aria-hidden="true" {} (meaning) }
+                    li { i .strip .(suffering.name()) aria-hidden="true" {} (meaning) }
                 }
             }
         }
