@@ -74,7 +74,7 @@ fn a_stopped_daemon_does_nothing_and_keeps_its_connections() {
     // Nobody notices within a second.
     for node in ["apollo", "hermes"] {
         let events = of(node);
-        assert!(events.contains(&"send") && !events.contains(&"closed"), "{node}: {events:?}");
+        assert!(events.contains(&"frame") && !events.contains(&"closed"), "{node}: {events:?}");
     }
 }
 
