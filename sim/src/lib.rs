@@ -16,6 +16,8 @@ pub mod machine;
 pub mod net;
 pub mod oracle;
 pub mod plan;
+pub mod record;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod scenario;

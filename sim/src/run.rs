@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::check::{self, SHARE};
 use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
+use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
@@ -54,6 +55,9 @@ pub struct Outcome {
     /// The first node's tree at the end.
     #[serde(skip)]
     pub tree: Tree,
+    /// If [`Options::record`] asks for it.
+    #[serde(skip)]
+    pub record: Option<Record>,
 }
 
 /// What a run may have beyond its scenario and seed.
@@ -65,6 +69,8 @@ pub struct Options {
     pub falls: Vec<(usize, u64, Fall)>,
     /// Watches the silence at the end for a shorter time.
     pub brief: bool,
+    /// Keeps what a report needs.
+    pub record: bool,
 }
 
 /// Runs a scenario once. `text` also gets the trace as text.
@@ -85,7 +91,7 @@ pub fn run_with(
     let mut link_bytes = BTreeMap::new();
     let mut calls = BTreeMap::new();
     let mut deaths = 0;
-    let (mut operations, mut tree) = (Vec::new(), Tree::new());
+    let (mut operations, mut tree, mut record) = (Vec::new(), Tree::new(), None);
     let failure = match World::new(scenario, std::sync::Arc::clone(&shared), options.defect) {
         Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
         Ok(mut world) => {
@@ -96,6 +102,7 @@ pub fn run_with(
             deaths = world.deaths;
             operations = world.operations();
             tree = lock(&world.machines[0].disk).tree(SHARE.as_bytes()).unwrap_or_default();
+            record = options.record.then(|| Record::of(&world));
             virtual_ms = world.elapsed().as_millis() as u64;
             for machine in &world.machines {
                 for (peer, bytes) in machine.net.stats().sent {
@@ -133,6 +140,7 @@ pub fn run_with(
         deaths,
         operations,
         tree,
+        record,
     }
 }
 

@@ -6,7 +6,9 @@ mod everywhere;
 mod files;
 mod run;
 mod search;
+mod explain;
 mod shrink;
+mod views;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use everywhere::Wanted;
 use search::Search;
+use views::Views;
 
 /// Runs chainsync in a simulated world: scenarios, searches, replays.
 #[derive(Parser)]
@@ -38,14 +41,10 @@ enum Command {
         #[arg(long, conflicts_with = "seeds")]
         seed: Option<u64>,
         /// Many seeds, `1..1000` (the last one excluded); ends at the first failure
-        #[arg(long, value_parser = parse_range)]
+        #[arg(long, value_parser = parse_seeds, conflicts_with_all = ["trace", "report", "timeline"])]
         seeds: Option<(u64, u64)>,
-        /// Writes what happened, one event a line
-        #[arg(long, conflicts_with = "seeds")]
-        trace: Option<PathBuf>,
-        /// One JSON object a seed
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        views: Views,
     },
     /// Draws plans, runs each one and looks for one that fails: exit 0 if none did
     Search(SearchArguments),
@@ -53,15 +52,13 @@ enum Command {
     Replay {
         /// The plan: a scenario file with a seed
         plan: PathBuf,
-        /// Writes what happened, one event a line
-        #[arg(long)]
-        trace: Option<PathBuf>,
-        /// Also prints what the daemons log, as in `debug` or `chainsync_engine::link=trace`
-        #[arg(long, value_name = "FILTER")]
-        log: Option<String>,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        views: Views,
+    },
+    /// Tells what a plan does, what came of it, and what led to the failure
+    Explain {
+        /// The plan: a scenario file with a seed
+        plan: PathBuf,
     },
     /// Makes a plan that fails as small as it gets, and writes it to `scenarios/regressions/`
     Shrink {
@@ -168,21 +165,17 @@ pub(crate) fn main() -> ExitCode {
 /// Whether the answer is yes.
 fn done(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { file, seed, seeds, trace, json } => match seeds {
-            Some(seeds) => run::run_seeds(&file, seeds, json),
-            None => run::run_seed(&file, seed, trace.as_deref(), json),
+        Command::Run { file, seed, seeds, views } => match seeds {
+            Some(seeds) => run::run_seeds(&file, seeds, views.json),
+            None => run::run_seed(&file, seed, &views),
         },
         Command::Search(arguments) => {
             let found = arguments.search()?.run(arguments.json)?;
             search::print(&found, arguments.json);
             Ok(found.failures.is_empty())
         }
-        Command::Replay { plan, trace, log, json } => {
-            if let Some(filter) = log {
-                show_log(&filter);
-            }
-            run::run_seed(&plan, None, trace.as_deref(), json)
-        }
+        Command::Replay { plan, views } => run::run_seed(&plan, None, &views),
+        Command::Explain { plan } => explain::explain(&plan),
         Command::Shrink { plan, name, out } => {
             shrink::shrink_file(&plan, name.as_deref(), out.as_deref())?;
             Ok(true)
@@ -202,13 +195,6 @@ fn done(command: Command) -> anyhow::Result<bool> {
         }
         Command::List { directory } => files::list(&directory).map(|()| true),
     }
-}
-
-/// The daemons' log on standard error. Without times: those of this machine mean nothing there.
-fn show_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
-    log.with_writer(std::io::stderr).init();
 }
 
 impl SearchArguments {
@@ -242,6 +228,12 @@ fn parse_range(text: &str) -> Result<(u64, u64), String> {
         (range.0 <= range.1).then_some(range)
     });
     parsed.ok_or_else(|| format!("`{text}` is no range: write `1..1000`"))
+}
+
+/// The last one is excluded, as in Rust.
+fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = parse_range(text)?;
+    if from == to { Err(format!("`{text}` holds no seed")) } else { Ok((from, to)) }
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {

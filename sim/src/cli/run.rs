@@ -4,30 +4,28 @@ use std::path::Path;
 use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
-use chainsync_sim::run::{Outcome, run};
+use chainsync_sim::run::{Options, run_with};
 use chainsync_sim::shared::lock;
 
 use super::files::{check, create};
+use super::views::Views;
 
 /// The seed of a run for which neither the command line nor the file names one.
 const SEED_DEFAULT: u64 = 1;
 
 /// Whether all promises were kept.
-pub(crate) fn run_seed(
-    file: &Path,
-    seed: Option<u64>,
-    trace: Option<&Path>,
-    json: bool,
-) -> anyhow::Result<bool> {
+pub(crate) fn run_seed(file: &Path, seed: Option<u64>, views: &Views) -> anyhow::Result<bool> {
     let scenario = check(file)?;
     let seed = seed.or(scenario.seed).unwrap_or(SEED_DEFAULT);
-    let text = trace.map(create).transpose()?;
+    let text = views.trace.as_deref().map(create).transpose()?;
+    views.show_log();
     let begun = Instant::now();
-    let outcome = run(&scenario, seed, text);
-    print(&outcome, begun.elapsed(), &scenario.file, json);
+    let options = Options { record: views.record(), ..Options::default() };
+    let outcome = run_with(&scenario, seed, text, &options);
+    views.show(&scenario, &outcome, begun.elapsed())?;
     Ok(outcome.failure.is_none())
 }
 
@@ -76,34 +74,5 @@ pub(crate) fn run_seeds(file: &Path, (from, to): (u64, u64), json: bool) -> anyh
     match problem.into_inner().unwrap_or_default() {
         Some(error) => Err(error).context("a seed cannot be run"),
         None => Ok(stop_at.into_inner() == to),
-    }
-}
-
-fn print(outcome: &Outcome, took: Duration, file: &Path, json: bool) {
-    if json {
-        let mut value = serde_json::to_value(outcome).unwrap_or_default();
-        if let Some(object) = value.as_object_mut() {
-            object.insert("wall_ms".to_owned(), (took.as_millis() as u64).into());
-        }
-        println!("{value}");
-    } else {
-        let verdict = if outcome.failure.is_some() { "FAILED" } else { "passed" };
-        let converged = match outcome.converged_ms {
-            Some(milliseconds) => format!("converged in {milliseconds} ms"),
-            None => "not converged".to_owned(),
-        };
-        println!(
-            "seed {:<6} {verdict}  {:>7.3} s virtual  {:>5} ms wall  {:>6} events  {}  {converged}",
-            outcome.seed,
-            outcome.virtual_ms as f64 / 1000.0,
-            took.as_millis(),
-            outcome.events,
-            outcome.trace,
-        );
-    }
-    if let Some(failure) = &outcome.failure {
-        eprintln!("{failure}");
-        let (file, seed) = (file.display(), outcome.seed);
-        eprintln!("  reproduce: chainsync-sim run {file} --seed {seed} --trace trace.txt");
     }
 }
