@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
+use crate::check::Invariant;
 use crate::failure::Failure;
 use crate::fs::Content;
 
@@ -161,14 +162,14 @@ impl Oracle {
                      at {}",
                     example.unwrap_or_default()
                 );
-                Failure::new("S2", now_ns, sentence)
+                Failure::new(Invariant::S2, now_ns, sentence)
             }
             None => {
                 let sentence = format!(
                     "the daemon published {} bytes that are no complete version anybody wrote",
                     content.len()
                 );
-                Failure::new("S1", now_ns, sentence)
+                Failure::new(Invariant::S1, now_ns, sentence)
             }
         };
         let node = self.node_names.get(node).cloned().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::check::{self, SHARE};
+use crate::check::{self, Invariant, SHARE};
 use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
 use crate::scenario::Scenario;
@@ -87,7 +87,7 @@ pub fn run_with(
     let mut deaths = 0;
     let (mut operations, mut tree) = (Vec::new(), Tree::new());
     let failure = match World::new(scenario, std::sync::Arc::clone(&shared), options.defect) {
-        Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
+        Err(error) => Some(Failure::new(Invariant::World, 0, format!("cannot be built: {error}"))),
         Ok(mut world) => {
             for (node, number, fall) in &options.falls {
                 world.arm(*node, *number, *fall);
@@ -109,18 +109,20 @@ pub fn run_with(
     let (trace, trace_failure) = match shared.trace.finish() {
         Ok(summary) => (summary, None),
         Err(error) => {
-            let failure = Failure::new("trace", 0, format!("the trace was not written: {error}"));
+            let failure = Failure::new(Invariant::Trace, 0, format!("the trace was not written: {error}"));
             (
                 crate::trace::Summary { events: shared.trace.events(), hash: "-".into() },
                 Some(failure),
             )
         }
     };
+    let failure = failure.or(trace_failure);
+    let failure = failure.map(|failure| shared.trace.read(|history| failure.with_touched(history)));
     let uploads = lock(&shared.oracle).uploads.len() as u64;
     let probes = lock(&shared.coverage).clone();
     Outcome {
         seed,
-        failure: failure.or(trace_failure),
+        failure,
         virtual_ms,
         events: trace.events,
         trace: trace.hash,
@@ -193,7 +195,7 @@ fn warm_up(world: &mut World) -> Result<(), Failure> {
                     "after {WARM_UP_MAX:?} the links of an idle ring are not up; {}",
                     says(machine)
                 );
-                return Err(Failure::new("warm-up", world.now_ns(), sentence).on(&machine.name));
+                return Err(Failure::new(Invariant::WarmUp, world.now_ns(), sentence).on(&machine.name));
             }
             Some(_) => {}
         }
@@ -251,7 +253,7 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
                 (Ok(()), Some(machine)) if late => {
                     let sentence =
                         format!("all trees are equal, but not every node knows: {}", says(machine));
-                    let failure = Failure::new("L1", world.now_ns(), sentence);
+                    let failure = Failure::new(Invariant::L1, world.now_ns(), sentence);
                     return Err(failure.on(&machine.name));
                 }
                 (Err(failure), Some(machine)) if late => {
@@ -268,7 +270,7 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
             }
             if late {
                 let sentence = "the web application never finished";
-                return Err(Failure::new("world", world.now_ns(), sentence));
+                return Err(Failure::new(Invariant::World, world.now_ns(), sentence));
             }
         }
     }

@@ -11,7 +11,7 @@ use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTE
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Disturbance, SHARE, STATE};
+use crate::check::{Disturbance, Invariant, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
@@ -144,7 +144,7 @@ impl World {
         self.finish_restarts()?;
         self.bring_back();
         self.sim.step().map_err(|error| {
-            Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
+            Failure::new(Invariant::Daemon, self.shared.step_ns(), format!("a daemon failed: {error}"))
         })?;
         if let Some(failure) = lock(&self.shared.oracle).failures.first() {
             return Err(failure.clone());
@@ -153,7 +153,7 @@ impl World {
         for machine in &self.machines {
             if machine.is_wanted() && !machine.is_running() {
                 let sentence = "the daemon ended by itself";
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+                return Err(Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name));
             }
         }
         Ok(())
@@ -437,7 +437,7 @@ impl World {
             } else if self.elapsed() > deadline {
                 let sentence = format!("the daemon did not stop within {STOP_MAX:?}");
                 let name = &self.machines[node].name;
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(name));
+                return Err(Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(name));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! L2: once converged, nothing moves: no batches, no changes found, no writes into the tree.
 
-use super::Machines;
+use super::{Invariant, Machines};
 use crate::failure::Failure;
 use crate::shared::lock;
 
@@ -42,7 +42,7 @@ pub(crate) fn quiet(
                 "the ring had converged and still something moved: before {before:?}, a few \
                  seconds later {after:?}"
             );
-            return Err(Failure::new("L2", now_ns, sentence).on(&machine.name));
+            return Err(Failure::new(Invariant::L2, now_ns, sentence).on(&machine.name));
         }
     }
     Ok(())

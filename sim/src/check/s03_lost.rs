@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
-use super::{Machines, SHARE, STATE};
+use super::{Invariant, Machines, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Leaf, Tree};
 use crate::shared::{Shared, lock};
@@ -55,7 +55,7 @@ pub(crate) fn lost(
          {holders} has the content, and no archive",
         machines[first.node].name
     );
-    Err(Failure::new("S3", finished, sentence).on(&machines[first.node].name).at_path(&first.path))
+    Err(Failure::new(Invariant::S3, finished, sentence).on(&machines[first.node].name).at_path(&first.path))
 }
 
 fn hashes(tree: Tree) -> BTreeMap<Vec<u8>, ContentHash> {
