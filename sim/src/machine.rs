@@ -11,6 +11,7 @@ use chainsync_engine::{Handle, Node, NodeConfig, Status};
 use crate::env::SimEnv;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
 use crate::gate::{Gate, State};
+use crate::ledger::IncidentKind;
 use crate::net::SimNet;
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
@@ -105,6 +106,7 @@ impl Machine {
             lock(&self.disk).new_process()
         };
         self.shared.event(&self.name, "start", format_args!("{process}"));
+        self.note(IncidentKind::Started);
         let env = SimEnv::new(Arc::clone(&self), process);
         let node = match Node::start(env, self.config.clone()).await {
             Ok(node) => node,
@@ -126,6 +128,7 @@ impl Machine {
         let mut life = lock(&self.life);
         (life.running, life.handle) = (false, None);
         self.shared.event(&self.name, "end", format_args!("{process}"));
+        self.note(IncidentKind::Ended);
         Ok(())
     }
 
@@ -156,6 +159,7 @@ impl Machine {
     /// kill -9: the disk stays as it is, memory is gone. Called before the tasks are dropped, so
     /// that nothing they do while being dropped reaches the world.
     pub fn crash(&self) {
+        self.note(IncidentKind::Died);
         self.die();
         let mut disk = lock(&self.disk);
         disk.new_process();
@@ -165,6 +169,7 @@ impl Machine {
     /// The power goes: what was not synced is gone as well, or most of it.
     pub fn power_loss(&self, loss: Loss) {
         self.die();
+        self.note(IncidentKind::LostPower);
         lock(&self.storages).power_loss(loss, &mut lock(&self.scatter));
         lock(&self.disk).power_loss(loss);
     }
@@ -181,6 +186,12 @@ impl Machine {
 
     pub fn is_frozen(&self) -> bool {
         self.gate.state() == State::Stopped
+    }
+
+    /// Tells the ledger.
+    fn note(&self, kind: IncidentKind) {
+        let now = lock(&self.disk).now_ns();
+        lock(&self.shared.oracle).ledger.happened(now, self.index, kind);
     }
 
     fn die(&self) {
@@ -232,7 +243,13 @@ impl Machine {
         lock(&self.life).status = None;
     }
 
+    pub fn wipe_index(&self) {
+        self.note(IncidentKind::IndexLost);
+        lock(&self.storages).wipe();
+    }
+
     pub fn save_index(&self) {
+        self.note(IncidentKind::IndexSaved);
         let saved = lock(&self.storages).save();
         lock(&self.life).saved = Some(saved);
     }
@@ -242,6 +259,7 @@ impl Machine {
         match &lock(&self.life).saved {
             Some(saved) => {
                 lock(&self.storages).restore(saved);
+                self.note(IncidentKind::IndexRestored);
                 true
             }
             None => false,

@@ -298,7 +298,10 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     let now_ns = world.now_ns();
     let (shared, machines) = (&world.shared, &world.machines[..]);
     check::equal(machines, now_ns)?;
-    report.lost = check::lost(shared, machines, now_ns, scenario.expect.lost.unwrap_or(0))?;
+    let contents = check::contents(shared, machines);
+    let allowed = scenario.expect.lost.unwrap_or(0);
+    report.lost = check::lost(shared, machines, &contents, now_ns, allowed)?;
+    check::judge(shared, machines, &contents, now_ns)?;
     check::echo(shared, machines, now_ns, world.healthy)?;
     check::leftovers(machines, now_ns)?;
     if let Some(expected) = scenario.expect.conflicts {

@@ -289,7 +289,7 @@ impl World {
                 lock(&machine.disk).options.watches_max =
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
-            Event::WipeIndex(_) => lock(&machine.storages).wipe(),
+            Event::WipeIndex(_) => machine.wipe_index(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.

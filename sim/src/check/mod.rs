@@ -10,12 +10,23 @@ mod invariant;
 mod l01_equal;
 mod l02_quiet;
 mod l03_leftovers;
+mod s01_torn;
+mod s02_invented;
 mod s03_lost;
+mod s04_returned;
+mod s06_ahead;
+mod s07_confined;
+mod s08_removed;
 mod s09_echo;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chainsync_core::ContentHash;
+
+use crate::failure::Failure;
 use crate::machine::Machine;
+use crate::shared::{Shared, lock};
 
 pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
@@ -24,7 +35,14 @@ pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};
 pub(crate) use l03_leftovers::{keeps_spares, leftovers};
-pub(crate) use s03_lost::lost;
+pub(crate) use s01_torn::whole;
+pub(crate) use s02_invented::in_place;
+pub(crate) use s03_lost::{contents, lost};
+pub(crate) use s04_returned::returned;
+use s06_ahead as ahead;
+pub(crate) use s06_ahead::tombstones;
+pub(crate) use s07_confined::confined;
+pub(crate) use s08_removed::removed;
 pub(crate) use s09_echo::echo;
 
 /// The share's root on every machine.
@@ -33,3 +51,21 @@ pub const SHARE: &str = "/srv/files";
 pub const STATE: &str = "/var/lib/chainsync";
 
 pub(crate) type Machines = [Arc<Machine>];
+
+/// What each node's files hold in the end.
+pub(crate) type Contents = [BTreeMap<Vec<u8>, ContentHash>];
+
+/// Everything that is judged from the ledger and the frames, at the end.
+pub(crate) fn judge(
+    shared: &Shared,
+    machines: &Machines,
+    contents: &Contents,
+    now_ns: u64,
+) -> Result<(), Failure> {
+    let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+    let oracle = lock(&shared.oracle);
+    let frames = lock(&shared.frames);
+    returned(&oracle.ledger, &names, contents, now_ns)?;
+    tombstones(&oracle.ledger, &frames)?;
+    Ok(())
+}

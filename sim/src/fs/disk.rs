@@ -429,6 +429,7 @@ impl Disk {
     /// Notes a change of the daemon in the trace.
     pub(crate) fn daemon_did(&mut self, actor: Actor, call: &str, path: &[u8]) {
         if actor == Actor::Daemon {
+            self.judge_place(call, path);
             if self.in_share(path).is_some() {
                 self.tree_changes += 1;
             }

@@ -287,8 +287,8 @@ impl Disk {
         let Ok(root) = self.resolve(&root) else { return };
         let mut files = Vec::new();
         self.files_below(root, &mut Vec::new(), &mut files);
-        let shared = Arc::clone(&self.shared);
-        lock(&shared.oracle).survived(self.index, &files);
+        let (shared, now) = (Arc::clone(&self.shared), self.now_ns());
+        lock(&shared.oracle).survived(now, self.index, &files);
     }
 
     /// All files below a directory, with their paths relative to it, `.chainsync` left out.

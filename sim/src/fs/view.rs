@@ -37,6 +37,7 @@ impl SimFs {
         let root = {
             let mut locked = lock(disk);
             locked.enter(process)?;
+            locked.judge_place("open", path);
             let slot = locked.resolve(path)?;
             Handle::open(disk, &mut locked, slot, false)
         };

@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use chainsync_core::{ContentHash, RelPath};
+use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
 
 use crate::fs::{Actor, Content, Disk, Slot};
+use crate::ledger::What;
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
@@ -146,10 +147,15 @@ impl Disk {
                 let displaced = self.lookup(dir, upload.path.name()).ok();
                 let displaced = displaced.map(|slot| (slot, self.content(slot)));
                 let ends = ((dir, upload.target().name()), (dir, upload.path.name()));
+                let moved = self.lookup(dir, upload.target().name())?;
+                let moved = self.content(moved);
                 self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
                 if let Some((slot, content)) = displaced {
                     self.took_away(slot, &content);
+                    self.took(upload.path.as_bytes(), &content, What::Overwritten);
                 }
+                self.took(upload.target().as_bytes(), &moved, What::Removed);
+                self.put(upload.path.as_bytes(), &moved);
                 self.finish(upload);
                 Ok(false)
             }
@@ -167,6 +173,7 @@ impl Disk {
         }
         let before = self.content(slot);
         lock(&self.shared.oracle).replaced(&before);
+        self.took(upload.target().as_bytes(), &before, What::Overwritten);
         // What is longer than the new content has to be cut: nobody leaves the old end behind.
         if upload.style != Style::Over || before.len() > upload.content.len() {
             self.truncate(Actor::Writer, slot);
@@ -197,8 +204,14 @@ impl Disk {
         }
         let content = self.content(slot);
         let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
-        let hash = ContentHash::of(&content);
+        if let Some((dir, name)) = self.inode(slot).home.clone()
+            && self.inode(slot).links > 0
+            && let Some(path) = self.in_share(&self.path_of(dir, &name)).map(<[u8]>::to_vec)
+        {
+            self.put(&path, &content);
+        }
         let mut oracle = lock(&self.shared.oracle);
+        let hash = oracle.digests.of(&content);
         oracle.left_behind(path, &content);
         for id in writing {
             let upload = &mut oracle.uploads[id];
