@@ -101,6 +101,11 @@ impl Ledger {
         self.incidents.push(Incident { at_ns, node, kind });
     }
 
+    /// Whether any machine lost its power.
+    pub fn lost_power(&self) -> bool {
+        self.incidents.iter().any(|incident| incident.kind == IncidentKind::LostPower)
+    }
+
     pub fn incidents(&self) -> &[Incident] {
         &self.incidents
     }

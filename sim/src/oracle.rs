@@ -134,7 +134,14 @@ impl Oracle {
     }
 
     /// What a node's tree holds after it lost its power.
-    pub fn survived(&mut self, now_ns: u64, node: usize, files: &[(Vec<u8>, Content)]) {
+    /// `acknowledged`: what somebody has promised to keep.
+    pub fn survived(
+        &mut self,
+        now_ns: u64,
+        node: usize,
+        files: &[(Vec<u8>, Content)],
+        acknowledged: &BTreeSet<check::Held>,
+    ) {
         let mut present = BTreeSet::new();
         for (path, content) in files {
             let hash = self.digests.of(content);
@@ -151,7 +158,8 @@ impl Oracle {
             }
             // A file that is back under its temporary name only is an upload that never happened;
             // one that is back under an older name is a rename that never happened.
-            if upload.node == node && !kept_elsewhere {
+            let promised = acknowledged.contains(&(upload.path.clone(), upload.hash));
+            if upload.node == node && !kept_elsewhere && !promised {
                 upload.excused = true;
             } else if upload.named_on == node
                 && let Some(path) = paths.get(&upload.hash)

@@ -126,9 +126,7 @@ impl Invariant {
             Self::S3 => {
                 "No finished upload is lost, and no older version takes the place of a newer one."
             }
-            Self::S4 => {
-                "What was deleted or renamed away does not come back by itself."
-            }
+            Self::S4 => "What was deleted or renamed away does not come back by itself.",
             Self::S5 => {
                 "What a server has acknowledged is safe there, even if its power fails in the next \
                  moment."
@@ -241,7 +239,11 @@ mod tests {
             assert_eq!(Invariant::of_id(invariant.id()), Some(invariant));
             assert!(invariant.sentence().ends_with('.'), "{invariant}");
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(invariant.checked_in());
-            assert!(file.exists(), "{invariant} is checked in {}, which is not there", file.display());
+            assert!(
+                file.exists(),
+                "{invariant} is checked in {}, which is not there",
+                file.display()
+            );
         }
         assert_eq!(Invariant::of_id("S11"), None);
     }

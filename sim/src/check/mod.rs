@@ -10,14 +10,19 @@ mod invariant;
 mod l01_equal;
 mod l02_quiet;
 mod l03_leftovers;
+mod l05_twice;
+mod l06_starved;
 mod s01_torn;
 mod s02_invented;
 mod s03_lost;
 mod s04_returned;
+mod s05_acknowledged;
 mod s06_ahead;
 mod s07_confined;
 mod s08_removed;
 mod s09_echo;
+mod s09_links;
+mod s10_bounds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,11 +44,12 @@ pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;
 pub(crate) use s03_lost::{contents, lost};
 pub(crate) use s04_returned::returned;
+pub(crate) use s05_acknowledged::{Held, acknowledged};
 use s06_ahead as ahead;
-pub(crate) use s06_ahead::tombstones;
 pub(crate) use s07_confined::confined;
 pub(crate) use s08_removed::removed;
 pub(crate) use s09_echo::echo;
+pub use s10_bounds::Bounds;
 
 /// The share's root on every machine.
 pub const SHARE: &str = "/srv/files";
@@ -55,17 +61,21 @@ pub(crate) type Machines = [Arc<Machine>];
 /// What each node's files hold in the end.
 pub(crate) type Contents = [BTreeMap<Vec<u8>, ContentHash>];
 
-/// Everything that is judged from the ledger and the frames, at the end.
+/// Everything that is judged from the ledger and the frames, at the end. `healthy`: without faults.
 pub(crate) fn judge(
     shared: &Shared,
     machines: &Machines,
     contents: &Contents,
     now_ns: u64,
+    healthy: bool,
 ) -> Result<(), Failure> {
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     let oracle = lock(&shared.oracle);
     let frames = lock(&shared.frames);
     returned(&oracle.ledger, &names, contents, now_ns)?;
-    tombstones(&oracle.ledger, &frames)?;
-    Ok(())
+    s06_ahead::tombstones(&oracle.ledger, &frames)?;
+    s09_links::crossings(&oracle.ledger, &names, &frames)?;
+    s10_bounds::frames_within(&frames)?;
+    l05_twice::twice(&oracle.ledger, &names)?;
+    if healthy { l06_starved::starved(&oracle) } else { Ok(()) }
 }

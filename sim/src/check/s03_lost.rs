@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
-use super::{Invariant, Machines, SHARE, STATE};
+use super::{Invariant, Machines, SHARE, STATE, acknowledged};
 use crate::failure::Failure;
 use crate::fs::{Leaf, Tree};
 use crate::shared::{Shared, lock};
@@ -59,12 +59,22 @@ pub(crate) fn lost(
         .map(|(machine, _)| machine.name.as_str())
         .collect();
     let holders = if holders.is_empty() { "nobody".to_owned() } else { holders.join(", ") };
+    // Somebody had promised to keep it: then that promise is the broken one.
+    let promised = acknowledged(&lock(&shared.frames));
+    let promised = promised.contains(&(first.path.clone(), first.hash));
+    let lost_power = oracle.ledger.lost_power();
+    let (invariant, and) = match promised && lost_power {
+        true => (Invariant::S5, "; a node had acknowledged it, and power was lost since"),
+        false => (Invariant::S3, ""),
+    };
     let sentence = format!(
         "{count} finished uploads are lost ({allowed} allowed); of the first one, finished on {}, \
-         {holders} has the content, and no archive",
+         {holders} has the content, and no archive{and}",
         machines[first.node].name
     );
-    Err(Failure::new(Invariant::S3, finished, sentence).on(&machines[first.node].name).at_path(&first.path))
+    Err(Failure::new(invariant, finished, sentence)
+        .on(&machines[first.node].name)
+        .at_path(&first.path))
 }
 
 fn hashes(shared: &Shared, tree: Tree) -> BTreeMap<Vec<u8>, ContentHash> {

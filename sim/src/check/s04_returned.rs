@@ -68,24 +68,23 @@ fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact>
 /// Since when the content was on the node that gave it up.
 fn came_ns(facts: &[Fact], taken: usize) -> u64 {
     let Fact { node, at_ns, .. } = facts[taken];
-    let came = facts[..taken].iter().rev().find(|fact| {
-        fact.node == node && (fact.what.puts() || fact.what == What::Published)
-    });
+    let came = facts[..taken]
+        .iter()
+        .rev()
+        .find(|fact| fact.node == node && (fact.what.puts() || fact.what == What::Published));
     came.map_or(at_ns, |fact| fact.at_ns)
 }
 
 fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
     let taken = facts[index];
     let here = |incident: &&Incident| incident.node == taken.node;
-    let before = incidents.iter().filter(here).rfind(|incident| incident.at_ns <= taken.at_ns);
-    let down = before.filter(|incident| {
-        matches!(
-            incident.kind,
-            IncidentKind::Died | IncidentKind::LostPower | IncidentKind::IndexLost
-        )
+    let incidents: Vec<&Incident> = incidents.iter().filter(here).collect();
+    // What happened while the daemon was down counts from when it went down.
+    let started = incidents.iter().rposition(|incident| {
+        incident.kind == IncidentKind::Started && incident.at_ns <= taken.at_ns
     });
-    let later = incidents.iter().filter(here).filter(|incident| incident.at_ns > taken.at_ns);
-    for incident in down.into_iter().chain(later) {
+    for incident in &incidents[started.map_or(0, |started| started + 1)..] {
+        let later = incident.at_ns > taken.at_ns;
         let acted_on = facts.iter().any(|fact| {
             fact.what == What::Displaced
                 && fact.node != taken.node
@@ -108,12 +107,12 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
                     (fact.node, fact.what, fact.at_ns)
                         == (taken.node, What::Survived, incident.at_ns)
                 };
-                facts.iter().any(is_back) || published_since(noted_ns)
+                (later && facts.iter().any(is_back)) || published_since(noted_ns)
             }
             IncidentKind::Died => published_since(noted_ns),
             IncidentKind::IndexLost => true,
             IncidentKind::IndexRestored => {
-                let saved = incidents.iter().filter(here).rfind(|saved| {
+                let saved = incidents.iter().rfind(|saved| {
                     saved.kind == IncidentKind::IndexSaved && saved.at_ns <= incident.at_ns
                 });
                 saved.is_some_and(|saved| came_ns(facts, index) > saved.at_ns)
@@ -128,9 +127,7 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
 }
 
 fn failure(facts: &[Fact], taken: &Fact, names: &[&str], node: usize, now_ns: u64) -> Failure {
-    let again = facts
-        .iter()
-        .find(|fact| fact.at_ns > taken.at_ns && fact.what == What::Published);
+    let again = facts.iter().find(|fact| fact.at_ns > taken.at_ns && fact.what == What::Published);
     let (node, at_ns) = again.map_or((node, now_ns), |again| (again.node, again.at_ns));
     let name = |node: usize| names.get(node).copied().unwrap_or("?");
     let seconds = taken.at_ns as f64 / 1e9;

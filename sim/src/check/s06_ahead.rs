@@ -8,11 +8,11 @@
 use super::Invariant;
 use crate::failure::Failure;
 use crate::frames::Frames;
-use crate::ledger::{IncidentKind, Ledger};
+use crate::ledger::Ledger;
 
 /// A daemon removed what nobody removed: is it a loss that was taken for a deletion?
 pub(crate) fn removed(ledger: &Ledger, path: &[u8], now_ns: u64) -> Result<(), Failure> {
-    if !lost_power(ledger) {
+    if !ledger.lost_power() {
         return Ok(());
     }
     let sentence = "the daemon removed what nobody had removed, on any node: what a power loss took \
@@ -27,7 +27,7 @@ pub(crate) fn tombstones(ledger: &Ledger, frames: &Frames) -> Result<(), Failure
             if ledger.was_removed(&entry.path) {
                 continue;
             }
-            let (invariant, why) = match lost_power(ledger) {
+            let (invariant, why) = match ledger.lost_power() {
                 true => (Invariant::S6, "what a power loss took was taken for a deletion"),
                 false => (Invariant::S8, "an accident was taken for a deletion"),
             };
@@ -42,14 +42,11 @@ pub(crate) fn tombstones(ledger: &Ledger, frames: &Frames) -> Result<(), Failure
     Ok(())
 }
 
-fn lost_power(ledger: &Ledger) -> bool {
-    ledger.incidents().iter().any(|incident| incident.kind == IncidentKind::LostPower)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frames::{EntryRecord, FrameRecord};
+    use crate::ledger::IncidentKind;
 
     #[test]
     fn a_tombstone_that_nobody_asked_for_is_seen() {
@@ -60,22 +57,17 @@ mod tests {
             inline: false,
         };
         let frame = |entries| FrameRecord {
-            connection: 0,
             from: "apollo".into(),
             to: "hermes".into(),
-            place: 0,
             kind: "Batch",
             sent_ns: 7,
-            received_ns: None,
-            bytes: 100,
-            batch: Some(1),
             entries,
-            ends_pass: true,
+            ..FrameRecord::default()
         };
         let mut ledger = Ledger::default();
         ledger.removed(b"d");
         let good = vec![entry(b"d", "tombstone"), entry(b"d/x", "tombstone"), entry(b"e", "dir")];
-        let mut frames = Frames { sent: vec![frame(good)] };
+        let mut frames = Frames { sent: vec![frame(good)], ..Frames::default() };
         assert_eq!(tombstones(&ledger, &frames), Ok(()));
         frames.sent.push(frame(vec![entry(b"e", "tombstone")]));
         let judge = |ledger: &Ledger| tombstones(ledger, &frames).unwrap_err();

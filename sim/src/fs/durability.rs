@@ -203,6 +203,7 @@ impl Disk {
             self.scatter();
         }
         self.boot += 1;
+        self.handles = 0;
         self.new_process();
         self.kernel.power_loss();
         self.jobs.abort();
@@ -288,7 +289,8 @@ impl Disk {
         let mut files = Vec::new();
         self.files_below(root, &mut Vec::new(), &mut files);
         let (shared, now) = (Arc::clone(&self.shared), self.now_ns());
-        lock(&shared.oracle).survived(now, self.index, &files);
+        let acknowledged = crate::check::acknowledged(&lock(&shared.frames));
+        lock(&shared.oracle).survived(now, self.index, &files, &acknowledged);
     }
 
     /// All files below a directory, with their paths relative to it, `.chainsync` left out.

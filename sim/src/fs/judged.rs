@@ -72,6 +72,19 @@ impl Disk {
         }
     }
 
+    /// Directories of the share, its root and the daemon's own among them.
+    pub(crate) fn share_dirs(&self) -> usize {
+        let Ok(root) = self.resolve(&self.share_root) else { return 0 };
+        let (mut todo, mut count) = (vec![root], 0);
+        while let Some(slot) = todo.pop() {
+            if let Ok(dir) = self.dir(slot) {
+                count += 1;
+                todo.extend(dir.names.values());
+            }
+        }
+        count
+    }
+
     fn judge_removal_of(&mut self, slot: Slot, relative: &[u8]) {
         self.tell_displaced(slot, relative);
         let now = self.now_ns();

@@ -69,6 +69,7 @@ impl Handle {
     /// The lock is held by the caller.
     fn open(shared: &SharedDisk, disk: &mut Disk, slot: Slot, writable: bool) -> Self {
         disk.open(slot, writable);
+        disk.handles += 1;
         Self { disk: SharedDisk::clone(shared), slot, writable, boot: disk.boot }
     }
 }
@@ -79,6 +80,7 @@ impl Drop for Handle {
         // A handle from before a power loss closes nothing: its inode may be gone.
         if disk.boot == self.boot {
             disk.close(self.slot, self.writable);
+            disk.handles -= 1;
         }
     }
 }
