@@ -5,6 +5,7 @@
 //! One run is one thread and one seed; the same seed gives the same trace hash. Nothing is global.
 
 pub mod check;
+pub mod digest;
 pub mod env;
 pub mod everywhere;
 pub mod failure;
@@ -12,6 +13,7 @@ pub mod frames;
 pub mod fs;
 pub mod gate;
 pub mod history;
+pub mod ledger;
 pub mod machine;
 pub mod net;
 pub mod oracle;

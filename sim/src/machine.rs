@@ -11,6 +11,7 @@ use chainsync_engine::{Handle, Node, NodeConfig, Status};
 use crate::env::SimEnv;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
 use crate::gate::{Gate, State};
+use crate::ledger::IncidentKind;
 use crate::net::{NetOptions, SimNet};
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
@@ -106,6 +107,7 @@ impl Machine {
         };
         let _kept = self.gate.until_death();
         self.shared.event(&self.name, "start", format_args!("{process}"));
+        self.note(IncidentKind::Started);
         let env = SimEnv::new(Arc::clone(&self), process);
         let node = match Node::start(env, self.config.clone()).await {
             Ok(node) => node,
@@ -127,6 +129,7 @@ impl Machine {
         let mut life = lock(&self.life);
         (life.running, life.handle) = (false, None);
         self.shared.event(&self.name, "end", format_args!("{process}"));
+        self.note(IncidentKind::Ended);
         Ok(())
     }
 
@@ -172,6 +175,7 @@ impl Machine {
     /// kill -9: the disk stays as it is, memory is gone. Called before the tasks are dropped, so
     /// that nothing they do while being dropped reaches the world.
     pub fn crash(&self) {
+        self.note(IncidentKind::Died);
         self.die();
         let mut disk = lock(&self.disk);
         disk.new_process();
@@ -181,6 +185,7 @@ impl Machine {
     /// The power goes: what was not synced is gone as well, or most of it.
     pub fn power_loss(&self, loss: Loss) {
         self.die();
+        self.note(IncidentKind::LostPower);
         lock(&self.storages).power_loss(loss, &mut lock(&self.scatter));
         lock(&self.disk).power_loss(loss);
     }
@@ -197,6 +202,12 @@ impl Machine {
 
     pub fn is_frozen(&self) -> bool {
         self.gate.state() == State::Stopped
+    }
+
+    /// Tells the ledger.
+    fn note(&self, kind: IncidentKind) {
+        let now = lock(&self.disk).now_ns();
+        lock(&self.shared.oracle).ledger.happened(now, self.index, kind);
     }
 
     /// Whatever it was before, stopped or fallen: its kernel closes its connections now. After a
@@ -251,7 +262,13 @@ impl Machine {
         lock(&self.life).status = None;
     }
 
+    pub fn wipe_index(&self) {
+        self.note(IncidentKind::IndexLost);
+        lock(&self.storages).wipe();
+    }
+
     pub fn save_index(&self) {
+        self.note(IncidentKind::IndexSaved);
         let saved = lock(&self.storages).save();
         lock(&self.life).saved = Some(saved);
     }
@@ -261,6 +278,7 @@ impl Machine {
         match &lock(&self.life).saved {
             Some(saved) => {
                 lock(&self.storages).restore(saved);
+                self.note(IncidentKind::IndexRestored);
                 true
             }
             None => false,

@@ -11,7 +11,7 @@ use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTE
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Disturbance, SHARE, STATE};
+use crate::check::{Bounds, Disturbance, Invariant, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
@@ -58,6 +58,7 @@ pub struct World {
     pub disturbances: Vec<Disturbance>,
     /// Whether anything but uploads has happened.
     pub healthy: bool,
+    pub bounds: Bounds,
 }
 
 impl World {
@@ -120,6 +121,7 @@ impl World {
             deaths: 0,
             disturbances: Vec::new(),
             healthy: true,
+            bounds: Bounds::default(),
         })
     }
 
@@ -144,16 +146,24 @@ impl World {
         self.finish_restarts()?;
         self.bring_back();
         self.sim.step().map_err(|error| {
-            Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
+            Failure::new(
+                Invariant::Daemon,
+                self.shared.step_ns(),
+                format!("a daemon failed: {error}"),
+            )
         })?;
         if let Some(failure) = lock(&self.shared.oracle).failures.first() {
             return Err(failure.clone());
         }
         self.bury_the_fallen();
+        let now_ns = self.now_ns();
+        self.bounds.look(&self.machines, now_ns)?;
         for machine in &self.machines {
             if machine.is_wanted() && !machine.is_running() {
                 let sentence = "the daemon ended by itself";
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+                return Err(
+                    Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name)
+                );
             }
         }
         Ok(())
@@ -314,7 +324,7 @@ impl World {
             Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
                 if machine.is_wanted() => {}
             Event::Restart(_) => {}
-            Event::WipeIndex(_) => lock(&machine.storages).wipe(),
+            Event::WipeIndex(_) => machine.wipe_index(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
@@ -329,15 +339,23 @@ impl World {
         }
     }
 
-    /// Ends every fault: the network is whole, every daemon runs, every disk has room.
-    pub fn heal(&mut self) {
+    /// Ends every fault: the network is whole, every daemon runs, every disk has room. Only the nodes
+    /// that are to stay `dead` do not run: one that still does is killed.
+    pub fn heal(&mut self, dead: &[String]) {
         self.shared.set_step_ns(self.now_ns());
         self.shared.event("-", "heal", format_args!(""));
         self.heal_network();
         for node in 0..self.machines.len() {
-            let machine = &self.machines[node];
+            let machine = Arc::clone(&self.machines[node]);
             lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
+            if dead.contains(&machine.name) {
+                self.back.remove(&node);
+                if machine.is_wanted() || machine.is_running() {
+                    self.crash(node);
+                }
+                continue;
+            }
             if machine.is_frozen() {
                 self.go_on(node);
             }
@@ -345,6 +363,15 @@ impl World {
             if !self.machines[node].is_wanted() && !comes_back {
                 self.start(node);
             }
+        }
+    }
+
+    /// Starts the nodes that have stayed dead.
+    pub fn start_dead(&mut self, dead: &[String]) {
+        self.shared.set_step_ns(self.now_ns());
+        for name in dead {
+            self.shared.event("-", "event", format_args!("start {name}"));
+            self.start(self.index(name));
         }
     }
 
@@ -467,7 +494,7 @@ impl World {
             } else if self.elapsed() > deadline {
                 let sentence = format!("the daemon did not stop within {STOP_MAX:?}");
                 let name = &self.machines[node].name;
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(name));
+                return Err(Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(name));
             }
         }
         Ok(())

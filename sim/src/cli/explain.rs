@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use chainsync_sim::check::promise;
 use chainsync_sim::report::{Filter, Report, timeline};
 use chainsync_sim::run::{Options, run_with};
 use chainsync_sim::scenario::Scenario;
@@ -32,7 +31,7 @@ pub(crate) fn explain(file: &Path) -> anyhow::Result<bool> {
         None => println!("\nEvery promise was kept."),
         Some(failure) => {
             println!("\n{failure}");
-            println!("\nThe promise: {}", promise(failure));
+            println!("\nThe promise: {}", failure.invariant.sentence());
             println!("See all of it: {command} --report report.html");
         }
     }

@@ -109,6 +109,10 @@ pub struct Expect {
     pub lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
+    /// Nodes that stay dead when everything else is healed: the others have to converge without
+    /// them, and with them when they come back, last of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -124,8 +128,7 @@ struct Raw {
     network: Network,
     #[serde(default)]
     at: Vec<Spanned<event::At>>,
-    #[serde(default)]
-    expect: Expect,
+    expect: Option<Spanned<Expect>>,
 }
 
 impl Scenario {
@@ -158,6 +161,14 @@ impl Scenario {
             check_event(&event, &nodes, &error)?;
             events.push(TimedEvent { time, event, span });
         }
+        let expect = match raw.expect {
+            None => Expect::default(),
+            Some(expect) => {
+                check_dead(&expect.get_ref().dead, &nodes)
+                    .map_err(|message| error(expect.span(), message))?;
+                expect.into_inner()
+            }
+        };
         events.sort_by_key(|event| event.time);
         Ok(Self {
             about: raw.about,
@@ -167,7 +178,7 @@ impl Scenario {
             config: raw.config,
             network: raw.network,
             events,
-            expect: raw.expect,
+            expect,
             source: source.to_owned(),
             file,
         })
@@ -228,6 +239,18 @@ impl Scenario {
     pub fn headline(&self) -> &str {
         self.about.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
     }
+}
+
+fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
+    if let Some(unknown) = dead.iter().find(|name| !nodes.iter().any(|node| node.as_str() == *name))
+    {
+        let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+        return Err(format!("there is no node `{unknown}`; nodes are {}", known.join(", ")));
+    }
+    if !dead.is_empty() && nodes.iter().all(|node| dead.iter().any(|name| name == node.as_str())) {
+        return Err("`dead` names every node: somebody has to be left".to_owned());
+    }
+    Ok(())
 }
 
 fn check_event(
@@ -318,6 +341,13 @@ lost             = 0
                 "more than one event",
             ),
             ("power-loss = { node = \"chronos\" }", "", "x.toml:14:1", "no event"),
+            ("lost             = 0", "dead = [\"zeus\"]", "x.toml:26:", "no node `zeus`"),
+            (
+                "lost             = 0",
+                "dead = [\"hermes\", \"apollo\", \"chronos\"]",
+                "x.toml:26:",
+                "somebody has to be left",
+            ),
         ] {
             assert!(EXAMPLE.contains(from), "{from}");
             let message = message(&EXAMPLE.replacen(from, to, 1));

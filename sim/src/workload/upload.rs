@@ -3,11 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use chainsync_core::{ContentHash, RelPath};
+use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
 use serde::{Deserialize, Serialize};
 
 use crate::fs::{Actor, Content, Disk, Slot};
+use crate::ledger::What;
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
@@ -164,10 +165,15 @@ impl Disk {
                 let displaced = self.lookup(dir, upload.path.name()).ok();
                 let displaced = displaced.map(|slot| (slot, self.content(slot)));
                 let ends = ((dir, upload.target().name()), (dir, upload.path.name()));
+                let moved = self.lookup(dir, upload.target().name())?;
+                let moved = self.content(moved);
                 self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
                 if let Some((slot, content)) = displaced {
                     self.took_away(slot, &content);
+                    self.took(upload.path.as_bytes(), &content, What::Overwritten);
                 }
+                self.took(upload.target().as_bytes(), &moved, What::Removed);
+                self.put(upload.path.as_bytes(), &moved);
                 self.finish(upload);
                 Ok(false)
             }
@@ -185,6 +191,7 @@ impl Disk {
         }
         let before = self.content(slot);
         lock(&self.shared.oracle).replaced(&before);
+        self.took(upload.target().as_bytes(), &before, What::Overwritten);
         // What is longer than the new content has to be cut: nobody leaves the old end behind.
         if upload.style != Style::Over || before.len() > upload.content.len() {
             self.truncate(Actor::Writer, slot);
@@ -215,14 +222,20 @@ impl Disk {
         }
         let content = self.content(slot);
         let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
-        let hash = ContentHash::of(&content);
-        // A directory above it may have got another name meanwhile.
         let home = self.inode(slot).home.clone();
         let present = home.map(|(dir, name)| self.path_of(dir, &name));
+        // A directory above it may have got another name meanwhile.
         let present = present.as_deref().and_then(|present| self.in_share(present));
+        let present = present.map(<[u8]>::to_vec);
+        if let Some(path) = &present
+            && self.inode(slot).links > 0
+        {
+            self.put(path, &content);
+        }
         let mut oracle = lock(&self.shared.oracle);
+        let hash = oracle.digests.of(&content);
         oracle.left_behind(path, &content);
-        if let Some(present) = present {
+        if let Some(present) = &present {
             oracle.left_behind(present, &content);
         }
         for id in writing {
