@@ -33,6 +33,8 @@ const TCP_CAPACITY: usize = 4_096;
 const PORTS: std::ops::RangeInclusive<u16> = 10_000..=65_535;
 /// An orderly stop that takes longer has failed.
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// `RestartSec` of the daemon's unit: what ends with an error is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// A run beyond this is stuck in the runner itself.
 const RUN_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// What a disk has left when it is "full".
@@ -150,13 +152,7 @@ impl World {
             return Err(failure.clone());
         }
         self.bury_the_fallen();
-        for machine in &self.machines {
-            if machine.is_wanted() && !machine.is_running() {
-                let sentence = "the daemon ended by itself";
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
-            }
-        }
-        Ok(())
+        self.bring_back_the_refused()
     }
 
     pub fn ask_for_status(&self, ask: bool) {
@@ -283,6 +279,10 @@ impl World {
             Event::DiskFree(_) => {
                 lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
             }
+            Event::DiskFault(fault) => lock(&machine.disk).add_fault(fault.fault(now_ns)),
+            Event::Quota(quota) => {
+                lock(&machine.disk).options.quota_bytes = quota.bytes.map(|size| size.0);
+            }
             Event::Clock(clock) => lock(&machine.disk).clock_skew_ns = clock.skew.as_nanos(),
             Event::WatchOverflow(_) => lock(&machine.disk).kernel.overflow(now_ns),
             Event::WatchLimit(limit) => {
@@ -312,6 +312,7 @@ impl World {
             let machine = &self.machines[node];
             lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
+            lock(&machine.disk).end_faults();
             if machine.is_frozen() {
                 self.go_on(node);
             }
@@ -389,6 +390,25 @@ impl World {
             self.back.remove(&node);
             self.start(node);
         }
+    }
+
+    /// A daemon may end by itself only if its disk refused it something: systemd starts it again.
+    fn bring_back_the_refused(&mut self) -> Result<(), Failure> {
+        for node in 0..self.machines.len() {
+            let machine = &self.machines[node];
+            if !machine.is_wanted() || machine.is_running() {
+                continue;
+            }
+            if !machine.was_refused() {
+                let sentence = "the daemon ended by itself";
+                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+            }
+            machine.gave_up();
+            self.deaths += 1;
+            self.disturbed(format!("{} gave up", self.name(node)));
+            self.back.insert(node, self.elapsed() + RESTART_PAUSE);
+        }
+        Ok(())
     }
 
     /// SIGSTOP: for its peers no better than a death.

@@ -12,6 +12,7 @@ use chainsync_core::Stat;
 
 use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
 use super::fall::Fall;
+use super::faults::Faults;
 use super::inode::{Body, Content, Dir, Durable, Inode, Meta, Name, Slot};
 use crate::gate::Gate;
 use crate::rng::Stream;
@@ -52,6 +53,8 @@ pub struct DiskOptions {
     /// What `Vfs::ctime_tick_ns` reports.
     pub ctime_tick_ns: i128,
     pub capacity_bytes: u64,
+    /// What may be on the disk before the daemon, and it alone, is refused more.
+    pub quota_bytes: Option<u64>,
     /// `fs.inotify.max_queued_events`.
     pub watch_queue_max: usize,
     /// `fs.inotify.max_user_watches`.
@@ -82,6 +85,7 @@ impl Default for DiskOptions {
             ctime_coarse_ns: 0,
             ctime_tick_ns: 0,
             capacity_bytes: 100 << 30,
+            quota_bytes: None,
             watch_queue_max: 16_384,
             watches_max: 1 << 20,
             defect: None,
@@ -129,6 +133,7 @@ pub struct Disk {
     pub(crate) operations: Vec<&'static str>,
     /// Before which of them it dies.
     pub(crate) falls: BTreeMap<u64, Fall>,
+    pub(crate) faults: Faults,
     /// It died in this tick: the world has to notice.
     pub fallen: Option<Fall>,
 }
@@ -169,6 +174,7 @@ impl Disk {
             gate: Arc::default(),
             operations: Vec::new(),
             falls: BTreeMap::new(),
+            faults: Faults::new(Stream::new(seed, "disk-faults", node)),
             fallen: None,
         };
         let root = disk.allocate(Body::Dir(Dir::default()), meta);
@@ -213,6 +219,7 @@ impl Disk {
     /// A new life of the daemon; every handle of an earlier one fails from now on.
     pub fn new_process(&mut self) -> u64 {
         self.process += 1;
+        self.faults.new_life();
         self.process
     }
 
@@ -272,6 +279,7 @@ impl Disk {
             held: 0,
             home: None,
             durable,
+            lost: None,
             dirty: false,
         };
         match self.free_slots.pop() {

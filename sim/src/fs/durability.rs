@@ -28,7 +28,9 @@ impl Disk {
         self.owe(SYNC_ONE_NS);
         let Body::File(content) = &self.inode(slot).body else { return };
         // fdatasync(2) leaves times alone when nothing but them changed.
-        if !Arc::ptr_eq(content, &self.inode(slot).durable.content) {
+        let lost = self.inode(slot).lost.as_ref();
+        let clean = lost.is_some_and(|lost| Arc::ptr_eq(content, lost));
+        if !clean && !Arc::ptr_eq(content, &self.inode(slot).durable.content) {
             self.store_inode(slot);
         }
         let path = self.inode(slot).home.clone().map(|(dir, name)| self.path_of(dir, &name));
@@ -74,14 +76,12 @@ impl Disk {
         }
     }
 
-    fn store_inode(&mut self, slot: Slot) {
+    pub(crate) fn store_inode(&mut self, slot: Slot) {
         let forgets = self.options.defect == Some(Defect::ForgetsContents);
+        let writable = self.writable(slot);
         let inode = self.inode_mut(slot);
         inode.dirty = false;
-        let content = match &inode.body {
-            Body::File(content) if !forgets || content.len() <= 1024 => Content::clone(content),
-            _ => Content::default(),
-        };
+        let content = if forgets && writable.len() > 1024 { Content::default() } else { writable };
         inode.durable = Durable { meta: inode.meta, content };
     }
 
@@ -174,9 +174,10 @@ impl Disk {
         if Arc::ptr_eq(content, &self.inode(slot).durable.content) {
             return;
         }
+        let content = self.writable(slot);
         let length = content.len();
         let cut = self.rng.between(0, length as u64) as usize;
-        let mut torn = self.content(slot)[..cut].to_vec();
+        let mut torn = content[..cut].to_vec();
         if self.rng.one_in(2) {
             torn.resize(length, 0);
         }
@@ -242,7 +243,7 @@ impl Disk {
         let inode = self.inode_mut(slot);
         inode.number = number;
         (inode.links, inode.held, inode.open, inode.writers) = (links, links, 0, 0);
-        inode.dirty = false;
+        (inode.dirty, inode.lost) = (false, None);
         inode.meta = inode.durable.meta;
         match &mut inode.body {
             Body::File(content) => {

@@ -28,6 +28,8 @@ pub(crate) struct Inode {
     pub home: Option<(Slot, Name)>,
     /// What a power loss leaves.
     pub durable: Durable,
+    /// A content that the kernel takes for stored, and that a failed sync has lost.
+    pub lost: Option<Content>,
     /// Whether `durable` lags behind.
     pub dirty: bool,
 }

@@ -12,6 +12,9 @@ mod errno;
 mod fall;
 #[cfg(test)]
 mod fall_tests;
+mod faults;
+#[cfg(test)]
+mod faults_tests;
 mod inode;
 mod storage;
 #[cfg(test)]
@@ -22,6 +25,7 @@ mod writer;
 pub use disk::{Actor, Defect, Disk, DiskOptions, SharedDisk};
 pub use durability::Loss;
 pub use fall::Fall;
+pub use faults::{CallClass, Chance, Fault, Trouble};
 pub(crate) use inode::{Body, Content, Slot};
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};

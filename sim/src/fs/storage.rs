@@ -11,6 +11,7 @@ use chainsync_env::StorageBackend;
 use super::disk::SharedDisk;
 use super::durability::Loss;
 use super::errno::{EINVAL, EIO, fail};
+use super::faults::CallClass;
 use crate::rng::Stream;
 use crate::shared::lock;
 
@@ -120,6 +121,7 @@ impl SimStorage {
         {
             let mut disk = lock(disk);
             disk.enter(process)?;
+            disk.fault(CallClass::Open)?;
             let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
             disk.resolve(&path[..parent])?;
         }
@@ -137,6 +139,12 @@ impl SimStorage {
         })
     }
 
+    fn operation(&self, call: &'static str, class: CallClass) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        disk.operation(self.process, call)?;
+        disk.fault(class)
+    }
+
     fn with<R>(&self, call: impl FnOnce(&mut Stored) -> io::Result<R>) -> io::Result<R> {
         let mut storages = lock(&self.storages);
         match storages.0.get_mut(&self.path) {
@@ -152,6 +160,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        lock(&self.disk).fault(CallClass::IndexRead)?;
         self.with(|stored| {
             let range = offset as usize..offset as usize + out.len();
             match stored.bytes.get(range) {
@@ -165,7 +174,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        lock(&self.disk).operation(self.process, "set-len-index")?;
+        self.operation("set-len-index", CallClass::IndexWrite)?;
         self.with(|stored| {
             let (before, after) = (stored.bytes.len(), length as usize);
             stored.bytes.resize(after, 0);
@@ -179,6 +188,14 @@ impl StorageBackend for SimStorage {
 
     fn sync_data(&self) -> io::Result<()> {
         lock(&self.disk).operation(self.process, "sync-index")?;
+        let refused = lock(&self.disk).fault(CallClass::IndexSync);
+        if refused.is_err() {
+            // The pages count as clean from now on: the next sync will not store them.
+            self.with(|stored| {
+                stored.dirty.clear();
+                refused
+            })?;
+        }
         let synced = self.with(|stored| {
             stored.durable.resize(stored.bytes.len(), 0);
             let mut synced = 0;
@@ -201,8 +218,15 @@ impl StorageBackend for SimStorage {
         let (fell, length) = {
             let mut disk = lock(&self.disk);
             let fell = disk.operation(self.process, "write-index");
-            let length = disk.torn(&fell, data.len());
-            (fell, length)
+            let mut length = disk.torn(&fell, data.len());
+            let failed = fell.and_then(|()| {
+                let refused = disk.fault(CallClass::IndexWrite);
+                if refused.is_err() {
+                    length = disk.written_before_failing(data.len());
+                }
+                refused
+            });
+            (failed, length)
         };
         let data = &data[..length];
         self.with(|stored| {

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::disk::{DiskFaultEvent, QuotaEvent};
 use super::units::{SignedSpan, Size, Span};
 
 /// A node's name, with its place in the file.
@@ -211,6 +212,8 @@ pub enum Event {
     Heal(HealEvent),
     DiskFull(NodeEvent),
     DiskFree(NodeEvent),
+    DiskFault(DiskFaultEvent),
+    Quota(QuotaEvent),
     Clock(ClockEvent),
     WatchOverflow(NodeEvent),
     WatchLimit(WatchLimitEvent),
@@ -247,6 +250,8 @@ pub(super) struct At {
     heal: Option<HealEvent>,
     disk_full: Option<NodeEvent>,
     disk_free: Option<NodeEvent>,
+    disk_fault: Option<DiskFaultEvent>,
+    quota: Option<QuotaEvent>,
     clock: Option<ClockEvent>,
     watch_overflow: Option<NodeEvent>,
     watch_limit: Option<WatchLimitEvent>,
@@ -282,6 +287,8 @@ impl At {
             self.heal.map(Event::Heal),
             self.disk_full.map(Event::DiskFull),
             self.disk_free.map(Event::DiskFree),
+            self.disk_fault.map(Event::DiskFault),
+            self.quota.map(Event::Quota),
             self.clock.map(Event::Clock),
             self.watch_overflow.map(Event::WatchOverflow),
             self.watch_limit.map(Event::WatchLimit),
@@ -322,6 +329,8 @@ impl Event {
             Event::Heal(_) => "heal",
             Event::DiskFull(_) => "disk-full",
             Event::DiskFree(_) => "disk-free",
+            Event::DiskFault(_) => "disk-fault",
+            Event::Quota(_) => "quota",
             Event::Clock(_) => "clock",
             Event::WatchOverflow(_) => "watch-overflow",
             Event::WatchLimit(_) => "watch-limit",
@@ -341,6 +350,7 @@ impl Event {
                 Err("the simulated disk has one mount only")
             }
             Event::Reload(_) => Err("the engine has no reload to call"),
+            Event::DiskFault(event) => event.check(),
             _ => Ok(()),
         }
     }
@@ -361,6 +371,8 @@ impl Event {
             Event::Partition(PartitionEvent { between, .. })
             | Event::Hold(HoldEvent { between }) => between.0.iter().chain(&between.1).collect(),
             Event::Heal(_) => Vec::new(),
+            Event::DiskFault(event) => vec![&event.node],
+            Event::Quota(event) => vec![&event.node],
             Event::Clock(event) => vec![&event.node],
             Event::WatchLimit(event) => vec![&event.node],
             Event::Stop(event)
@@ -399,6 +411,9 @@ impl Event {
             Event::Churn(event) => event.over.0,
             Event::Write(event) | Event::Overwrite(event) => {
                 event.over.map_or(std::time::Duration::ZERO, |over| over.0)
+            }
+            Event::DiskFault(event) => {
+                event.lasts.map_or(std::time::Duration::ZERO, |lasts| lasts.0)
             }
             _ => std::time::Duration::ZERO,
         }

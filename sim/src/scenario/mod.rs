@@ -3,6 +3,7 @@
 //! Unknown keys are errors; every error has file, line and column. What is parsed here has been
 //! checked: names are known, paths are paths, every table holds one event.
 
+mod disk;
 mod error;
 mod event;
 mod timeline;
@@ -16,6 +17,7 @@ use chainsync_core::{NodeName, RelPath, Ring};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+pub use disk::{DiskFaultEvent, QuotaEvent};
 pub use error::ScenarioError;
 pub use event::{
     ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
