@@ -54,7 +54,8 @@ pub struct World {
     restarting: BTreeMap<usize, Duration>,
     /// When those that died come back by themselves.
     back: BTreeMap<usize, Duration>,
-    capacity_bytes: u64,
+    /// Of each machine's disk.
+    capacity_bytes: Vec<u64>,
     storms: usize,
     pub deaths: u64,
     pub disturbances: Vec<Disturbance>,
@@ -84,11 +85,12 @@ impl World {
 
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
-        let capacity_bytes = DiskOptions::default().capacity_bytes;
-        let mut knobs = Stream::new(shared.seed, "knobs", "");
-        let mut machines = Vec::new();
+        let (mut machines, mut capacity_bytes) = (Vec::new(), Vec::new());
         for (index, name) in scenario.nodes.iter().enumerate() {
-            let options = DiskOptions { defect, ..draw_options(&mut knobs) };
+            let knobs = scenario.knobs(name.as_str());
+            let drawn = DiskOptions::draw(shared.seed, name.as_str(), &knobs);
+            let options = DiskOptions { defect, ..drawn };
+            capacity_bytes.push(options.capacity_bytes);
             shared.event(
                 name.as_str(),
                 "knobs",
@@ -277,13 +279,16 @@ impl World {
             Event::Heal(_) => self.heal_network(),
             Event::DiskFull(_) => lock(&machine.disk).options.capacity_bytes = FULL_BYTES,
             Event::DiskFree(_) => {
-                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             }
             Event::DiskFault(fault) => lock(&machine.disk).add_fault(fault.fault(now_ns)),
             Event::Quota(quota) => {
                 lock(&machine.disk).options.quota_bytes = quota.bytes.map(|size| size.0);
             }
-            Event::Clock(clock) => lock(&machine.disk).clock_skew_ns = clock.skew.as_nanos(),
+            Event::Clock(clock) => {
+                let drift = clock.drift.unwrap_or(0);
+                lock(&machine.disk).set_clock(clock.skew.as_nanos(), drift);
+            }
             Event::WatchOverflow(_) => lock(&machine.disk).kernel.overflow(now_ns),
             Event::WatchLimit(limit) => {
                 lock(&machine.disk).options.watches_max =
@@ -310,7 +315,7 @@ impl World {
         self.heal_network();
         for node in 0..self.machines.len() {
             let machine = &self.machines[node];
-            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
             lock(&machine.disk).end_faults();
             if machine.is_frozen() {
@@ -423,6 +428,7 @@ impl World {
 
     fn crash(&mut self, node: usize) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.machines[node].crash();
         self.sim.crash(self.machines[node].name.as_str());
         self.deaths += 1;
@@ -432,6 +438,7 @@ impl World {
     /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
     fn power_loss(&mut self, node: usize, loss: Loss) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.off.insert(node);
         self.apply_cuts();
         self.machines[node].power_loss(loss);
@@ -511,21 +518,6 @@ impl World {
 
     fn name(&self, node: usize) -> &str {
         &self.machines[node].name
-    }
-}
-
-/// What a machine is like is drawn, so that many seeds see many kinds of machines.
-fn draw_options(knobs: &mut Stream) -> DiskOptions {
-    let defaults = DiskOptions::default();
-    // Kernels before 6.13 stamp in ticks, 4 ms in most distributions; the host reports 20 ms to be
-    // on the safe side.
-    let old_kernel = knobs.one_in(2);
-    DiskOptions {
-        ctime_coarse_ns: if old_kernel { 4_000_000 } else { 0 },
-        ctime_tick_ns: if old_kernel { 20_000_000 } else { 0 },
-        // So short a queue overflows in every burst.
-        watch_queue_max: if knobs.one_in(4) { 32 } else { defaults.watch_queue_max },
-        ..defaults
     }
 }
 

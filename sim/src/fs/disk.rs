@@ -59,6 +59,10 @@ pub struct DiskOptions {
     pub watch_queue_max: usize,
     /// `fs.inotify.max_user_watches`.
     pub watches_max: usize,
+    /// How late the reader of events is: a thread that is woken, on a machine that is busy.
+    pub watch_delay_ns: (u64, u64),
+    /// What a system call costs.
+    pub call_ns: (u64, u64),
     /// A defect of the system, to see that the checkers notice what it leads to.
     pub defect: Option<Defect>,
 }
@@ -88,6 +92,8 @@ impl Default for DiskOptions {
             quota_bytes: None,
             watch_queue_max: 16_384,
             watches_max: 1 << 20,
+            watch_delay_ns: (0, 3_000_000),
+            call_ns: CALL_NS,
             defect: None,
         }
     }
@@ -117,6 +123,8 @@ pub struct Disk {
     /// Nanoseconds that the daemon's calls took and that it has not slept yet.
     debt_ns: u64,
     pub clock_skew_ns: i128,
+    /// How much faster than true time the clock goes, in millionths, and since when.
+    pub(crate) clock_drift: (i64, u64),
     pub(crate) rng: Stream,
     pub(crate) kernel: Kernel,
     pub(crate) jobs: Jobs,
@@ -143,7 +151,11 @@ impl Disk {
         let seed = shared.seed;
         let mut rng = Stream::new(seed, "disk", node);
         let listing_salt = rng.draw();
-        let kernel = Kernel::new(Stream::new(seed, "watch", node), options.watch_queue_max);
+        let kernel = Kernel::new(
+            Stream::new(seed, "watch", node),
+            options.watch_queue_max,
+            options.watch_delay_ns,
+        );
         let jobs = Jobs::new(Stream::new(seed, "writers", node));
         let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime_ns: EPOCH_NS, ctime_ns: EPOCH_NS };
         let mut disk = Self {
@@ -164,6 +176,7 @@ impl Disk {
             clock_ns: 0,
             debt_ns: 0,
             clock_skew_ns: 0,
+            clock_drift: (0, 0),
             rng,
             kernel,
             jobs,
@@ -199,7 +212,7 @@ impl Disk {
             return fail(EIO);
         }
         self.calls += 1;
-        let (low, high) = CALL_NS;
+        let (low, high) = self.options.call_ns;
         let cost = self.rng.between(low, high);
         self.debt_ns += cost;
         self.advance(cost);
@@ -237,9 +250,19 @@ impl Disk {
         self.clock_ns = self.now_ns() + by_ns;
     }
 
+    /// Sets the clock, and how fast it goes from now on.
+    pub fn set_clock(&mut self, skew_ns: i128, drift_ppm: i64) {
+        self.clock_skew_ns = skew_ns;
+        self.clock_drift = (drift_ppm, self.now_ns());
+    }
+
     /// This machine's wall clock.
     pub fn wall_ns(&mut self) -> i128 {
-        EPOCH_NS + i128::from(self.now_ns()) + self.clock_skew_ns
+        let now_ns = self.now_ns();
+        let (drift_ppm, since_ns) = self.clock_drift;
+        let drifted_ns =
+            i128::from(now_ns.saturating_sub(since_ns)) * i128::from(drift_ppm) / 1_000_000;
+        EPOCH_NS + i128::from(now_ns) + self.clock_skew_ns + drifted_ns
     }
 
     /// The stamp of a change.

@@ -16,6 +16,7 @@ mod faults;
 #[cfg(test)]
 mod faults_tests;
 mod inode;
+mod options;
 mod storage;
 #[cfg(test)]
 mod tests;

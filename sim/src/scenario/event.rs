@@ -177,7 +177,11 @@ pub struct HealEvent {}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClockEvent {
     pub node: Name,
+    /// How far it is off from now on.
     pub skew: SignedSpan,
+    /// How much faster than true time it goes from now on, in millionths; below zero, slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]

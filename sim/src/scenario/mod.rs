@@ -6,9 +6,11 @@
 mod disk;
 mod error;
 mod event;
+mod machine;
 mod timeline;
 mod units;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +26,7 @@ pub use event::{
     NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
     WriteEvent,
 };
+pub use machine::MachineKnobs;
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
@@ -37,6 +40,9 @@ pub struct Scenario {
     pub nodes: Vec<NodeName>,
     pub config: Config,
     pub network: Network,
+    /// What all machines are like, and single ones; the rest is drawn.
+    pub machine: MachineKnobs,
+    pub machines: BTreeMap<String, MachineKnobs>,
     /// In order of time.
     pub events: Vec<TimedEvent>,
     pub expect: Expect,
@@ -119,6 +125,10 @@ struct Raw {
     #[serde(default)]
     network: Network,
     #[serde(default)]
+    machine: MachineKnobs,
+    #[serde(default)]
+    machines: BTreeMap<Spanned<String>, MachineKnobs>,
+    #[serde(default)]
     at: Vec<Spanned<event::At>>,
     #[serde(default)]
     expect: Expect,
@@ -136,6 +146,11 @@ impl Scenario {
             nodes.push(parsed.map_err(|problem| error(name.span(), problem.to_string()))?);
         }
         Ring::new(nodes.clone()).map_err(|problem| error(raw.nodes.span(), problem.to_string()))?;
+        let mut machines = BTreeMap::new();
+        for (name, knobs) in raw.machines {
+            check_name(&name, &nodes, &error)?;
+            machines.insert(name.into_inner(), knobs);
+        }
         let mut events = Vec::new();
         for at in raw.at {
             let span = at.span();
@@ -161,6 +176,8 @@ impl Scenario {
             nodes,
             config: raw.config,
             network: raw.network,
+            machine: raw.machine,
+            machines,
             events,
             expect: raw.expect,
             source: source.to_owned(),
@@ -185,6 +202,11 @@ impl Scenario {
         Ok(())
     }
 
+    /// What a node's machine is like, as far as the scenario says.
+    pub fn knobs(&self, node: &str) -> MachineKnobs {
+        self.machines.get(node).map_or_else(|| self.machine.clone(), |own| own.or(&self.machine))
+    }
+
     /// When the last event is over.
     pub fn ends(&self) -> Duration {
         let end = |timed: &TimedEvent| timed.time + timed.event.lasts();
@@ -197,18 +219,26 @@ impl Scenario {
     }
 }
 
+fn check_name(
+    name: &Spanned<String>,
+    nodes: &[NodeName],
+    error: &dyn Fn(Range<usize>, String) -> ScenarioError,
+) -> Result<(), ScenarioError> {
+    if nodes.iter().any(|node| node.as_str() == name.get_ref()) {
+        return Ok(());
+    }
+    let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+    let message = format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
+    Err(error(name.span(), message))
+}
+
 fn check_event(
     event: &Event,
     nodes: &[NodeName],
     error: &dyn Fn(Range<usize>, String) -> ScenarioError,
 ) -> Result<(), ScenarioError> {
     for name in event.nodes() {
-        if !nodes.iter().any(|node| node.as_str() == name.get_ref()) {
-            let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-            let message =
-                format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
-            return Err(error(name.span(), message));
-        }
+        check_name(name, nodes, error)?;
     }
     for path in event.paths() {
         if let Err(problem) = RelPath::new(path.get_ref()) {
