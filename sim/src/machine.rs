@@ -155,7 +155,8 @@ impl Machine {
     /// Whether the disk refused the present daemon anything: a daemon that ends or does not start
     /// because of that is right to.
     pub fn was_refused(&self) -> bool {
-        lock(&self.disk).has_refused()
+        let disk = lock(&self.disk);
+        disk.has_refused() || disk.is_share_away()
     }
 
     // What the runner does to it.

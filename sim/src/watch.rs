@@ -292,7 +292,9 @@ impl Happening {
 /// A watcher of one tree.
 pub struct SimWatch {
     disk: SharedDisk,
-    root: Vec<u8>,
+    /// Open: watches are set below it, wherever it is by now.
+    root: Slot,
+    boot: u64,
     id: u64,
     process: u64,
 }
@@ -306,15 +308,16 @@ impl SimWatch {
     ) -> Result<Self, WatchError> {
         let mut locked = lock(disk);
         locked.enter(process).map_err(WatchError::Io)?;
-        let id = locked.kernel.open(sink);
-        Ok(Self { disk: SharedDisk::clone(disk), root: root.to_vec(), id, process })
+        let root = locked.resolve(root).map_err(WatchError::Io)?;
+        locked.open(root, false);
+        let (id, boot) = (locked.kernel.open(sink), locked.boot);
+        Ok(Self { disk: SharedDisk::clone(disk), root, boot, id, process })
     }
 
     fn resolve(&self, disk: &Disk, path: Option<&RelPath>) -> io::Result<Slot> {
-        let root = disk.resolve(&self.root)?;
         match path {
-            None => Ok(root),
-            Some(path) => disk.walk(root, path.components()),
+            None => Ok(self.root),
+            Some(path) => disk.walk(self.root, path.components()),
         }
     }
 }
@@ -357,7 +360,11 @@ impl Watch for SimWatch {
 
 impl Drop for SimWatch {
     fn drop(&mut self) {
-        lock(&self.disk).kernel.close(self.id);
+        let mut disk = lock(&self.disk);
+        disk.kernel.close(self.id);
+        if disk.boot == self.boot {
+            disk.close(self.root, false);
+        }
     }
 }
 

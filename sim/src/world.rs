@@ -103,6 +103,9 @@ impl World {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
                 disk.install_share(SHARE.as_bytes())?;
+                if has_own_root(scenario, name) {
+                    disk.install_mount(SHARE.as_bytes())?;
+                }
             }
             machine.want();
             let host = Arc::clone(&machine);
@@ -247,6 +250,7 @@ impl World {
                 let loss = match death.keeps {
                     Keeps::Nothing => Loss::Strict,
                     Keeps::Some => Loss::Scattered,
+                    Keeps::Journal => Loss::Journal,
                 };
                 self.die(node, Some(loss), death.before_operation, death.back_after);
             }
@@ -302,7 +306,9 @@ impl World {
             }
             Event::Stop(_) => self.stop(node),
             Event::Continue(_) => self.go_on(node),
-            Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
+            Event::UnmountRoot(_) => lock(&machine.disk).unmount_share(),
+            Event::MountRoot(_) => lock(&machine.disk).mount_share(),
+            Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
             }
         }
@@ -318,6 +324,7 @@ impl World {
             lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
             lock(&machine.disk).end_faults();
+            lock(&machine.disk).mount_share();
             if machine.is_frozen() {
                 self.go_on(node);
             }
@@ -519,6 +526,14 @@ impl World {
     fn name(&self, node: usize) -> &str {
         &self.machines[node].name
     }
+}
+
+/// Whether the share of a node is a file system of its own.
+fn has_own_root(scenario: &Scenario, node: &NodeName) -> bool {
+    scenario.events.iter().any(|timed| match &timed.event {
+        Event::UnmountRoot(event) => event.node.get_ref() == node.as_str(),
+        _ => false,
+    })
 }
 
 fn pairs(left: &[usize], right: &[usize]) -> Vec<(usize, usize)> {

@@ -14,6 +14,7 @@ use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
 use super::fall::Fall;
 use super::faults::Faults;
 use super::inode::{Body, Content, Dir, Durable, Inode, Meta, Name, Slot};
+use super::mounts::Mounts;
 use crate::gate::Gate;
 use crate::rng::Stream;
 use crate::shared::{EPOCH_NS, Shared};
@@ -26,8 +27,8 @@ pub type SharedDisk = Arc<Mutex<Disk>>;
 pub(crate) const ROOT: Slot = 0;
 /// Linux `NAME_MAX`.
 const NAME_BYTES_MAX: usize = 255;
-/// The device number of the file system; any constant would do.
-const DEVICE: u64 = 0x801;
+/// The device number of the first file system; any constant would do.
+pub(crate) const DEVICE: u64 = 0x801;
 
 /// What a system call costs, in nanoseconds: measured on ext4, a warm cache, one core.
 const CALL_NS: (u64, u64) = (1_500, 4_000);
@@ -113,7 +114,11 @@ pub struct Disk {
     next_number: u64,
     pub(crate) dirty: Vec<Slot>,
     pub(crate) dirty_dirs: Vec<Slot>,
+    /// Places in the logs of the file systems.
     pub(crate) next_token: u64,
+    /// Up to where each file system's log is durable.
+    pub(crate) committed: BTreeMap<u64, u64>,
+    pub(crate) mounts: Mounts,
     pub(crate) used_bytes: u64,
     /// Counts power cycles: handles of an earlier one are void.
     pub(crate) boot: u64,
@@ -170,6 +175,8 @@ impl Disk {
             dirty: Vec::new(),
             dirty_dirs: Vec::new(),
             next_token: 1,
+            committed: BTreeMap::new(),
+            mounts: Mounts::default(),
             used_bytes: 0,
             boot: 0,
             process: 0,
@@ -294,6 +301,7 @@ impl Disk {
         let durable = Durable { meta, content: Content::default() };
         let inode = Inode {
             number,
+            device: DEVICE,
             body,
             meta,
             links: 0,
@@ -386,7 +394,8 @@ impl Disk {
         self.dir(dir)?.names.get(name).copied().ok_or_else(|| errno(ENOENT))
     }
 
-    /// The directory at `/`-separated components below `from`, without following symlinks.
+    /// The directory at `/`-separated components below `from`, without following symlinks or leaving
+    /// the file system.
     pub(crate) fn walk<'a>(
         &self,
         from: Slot,
@@ -396,7 +405,7 @@ impl Disk {
         for component in components.filter(|component| !component.is_empty()) {
             slot = self.lookup(slot, component)?;
             match self.inode(slot).body {
-                Body::Dir(_) => {}
+                Body::Dir(_) => self.stay_within(slot)?,
                 Body::Symlink(_) => return fail(super::errno::ELOOP),
                 Body::File(_) => return fail(ENOTDIR),
             }
@@ -404,9 +413,16 @@ impl Disk {
         Ok(slot)
     }
 
-    /// The directory at an absolute path.
+    /// The directory at an absolute path, across mounts.
     pub fn resolve(&self, path: &[u8]) -> io::Result<Slot> {
-        self.walk(ROOT, path.split(|byte| *byte == b'/'))
+        let components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        components.into_iter().try_fold(ROOT, |slot, component| {
+            let below = self.lookup(slot, component)?;
+            if self.is_mount_point(below) {
+                return Ok(self.across(below));
+            }
+            self.walk(slot, std::iter::once(component))
+        })
     }
 
     /// The absolute path of a name; of a directory that has been removed, what it was last.
@@ -445,7 +461,7 @@ impl Disk {
         };
         Stat {
             file_type: inode.file_type(),
-            device: DEVICE,
+            device: inode.device,
             inode: inode.number,
             links,
             size: inode.size(),

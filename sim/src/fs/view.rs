@@ -130,7 +130,7 @@ impl Vfs for SimFs {
     }
 
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
-        self.call(CallClass::Stat, |disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(slot)))
+        self.call(CallClass::Stat, |disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot))))
     }
 
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Stat> {
@@ -284,8 +284,10 @@ impl Vfs for SimFs {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.sync("sync-all", Disk::lose_contents, |disk| {
-            disk.sync_all();
+        let root = self.root.slot;
+        let lose = |disk: &mut Disk| disk.lose_contents(disk.inode(root).device);
+        self.sync("sync-all", lose, |disk| {
+            disk.sync_all(disk.inode(root).device);
             Ok(())
         })
     }

@@ -140,6 +140,9 @@ pub enum Keeps {
     Nothing,
     /// Each name, content and page of the index for itself: drawn.
     Some,
+    /// As on a journaled file system: names in the order of their changes, up to a drawn one after
+    /// the last sync of anything; contents and pages of the index for themselves, also in part.
+    Journal,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -350,9 +353,6 @@ impl Event {
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            Event::UnmountRoot(_) | Event::MountRoot(_) => {
-                Err("the simulated disk has one mount only")
-            }
             Event::Reload(_) => Err("the engine has no reload to call"),
             Event::DiskFault(event) => event.check(),
             _ => Ok(()),
