@@ -384,18 +384,24 @@ impl<E: Env> Share<E> {
 
     /// What has to happen once the commit is made.
     pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
-        for (name, hash) in after.spare {
-            self.keep_spare(&name, hash).map_err(ShareError::disk("keeping a displaced file"))?;
-        }
-        self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
-        self.prune_implied(&after.gone)?;
+        // First what must not be left undone: the commit is made, whatever the disk says to the rest.
         if !after.publish.is_empty() {
             self.publish_later(after.publish);
         }
         if after.moved {
             self.moved();
         }
-        Ok(())
+        let mut garbage = after.garbage;
+        for (name, hash) in after.spare {
+            if let Err(error) = self.keep_spare(&name, hash) {
+                tracing::warn!(%error, "a displaced file was not kept");
+                garbage.push(name);
+            }
+        }
+        if let Err(error) = self.discard(garbage) {
+            tracing::warn!(%error, "a staged file was not removed: again soon");
+        }
+        self.prune_implied(&after.gone)
     }
 }
 
