@@ -343,6 +343,7 @@ fn meaning(planned: &Planned) -> (Kind, String) {
             match loss.keeps {
                 Keeps::Nothing => "loses power, and all that was not synced",
                 Keeps::Some => "loses power, and some of what was not synced",
+                Keeps::Journal => "loses power, and the end of its file system's journal",
             },
             loss.before_operation,
         ),
