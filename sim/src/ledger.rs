@@ -3,7 +3,7 @@
 //!
 //! Times are virtual and the same on all machines, whatever their clocks show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
@@ -57,6 +57,10 @@ pub enum IncidentKind {
 #[derive(Debug, Default)]
 pub struct Ledger {
     facts: BTreeMap<Vec<u8>, BTreeMap<ContentHash, Vec<Fact>>>,
+    /// Names of any kind that the application gave.
+    names: BTreeSet<Vec<u8>>,
+    /// Those of files and symlinks among them.
+    no_directories: BTreeSet<Vec<u8>>,
     /// How often the application removed a name of any kind, on any node.
     removed: BTreeMap<Vec<u8>, u64>,
     /// The same of the daemons.
@@ -72,6 +76,25 @@ impl Ledger {
         if let Some(contents) = self.facts.get_mut(path) {
             contents.entry(hash).or_default().push(fact);
         }
+    }
+
+    /// The application gave something a name.
+    pub fn named(&mut self, path: &[u8]) {
+        if !self.names.contains(path) {
+            self.names.insert(path.to_vec());
+        }
+    }
+
+    /// It was a file or a symlink.
+    pub fn no_directory(&mut self, path: &[u8]) {
+        self.named(path);
+        if !self.no_directories.contains(path) {
+            self.no_directories.insert(path.to_vec());
+        }
+    }
+
+    pub fn was_no_directory(&self, path: &[u8]) -> bool {
+        self.no_directories.contains(path)
     }
 
     /// The application removed a name.
@@ -126,13 +149,9 @@ impl Ledger {
         })
     }
 
-    /// The names at which something was put, from `path` on.
+    /// The names that the application gave, from `path` on.
     pub fn names_from<'a>(&'a self, path: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.facts.range(path.to_vec()..).map(|(path, _)| path.as_slice())
-    }
-
-    pub fn knows(&self, path: &[u8]) -> bool {
-        self.facts.contains_key(path)
+        self.names.range(path.to_vec()..).map(Vec::as_slice)
     }
 }
 

@@ -122,14 +122,12 @@ impl Oracle {
 
     /// The application put `content` at `path` of a node: it wrote, renamed or touched it.
     pub fn put(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
-        let hash = self.digests.of(content);
-        self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what: What::Put });
+        self.note(now_ns, node, path, content, What::Put);
     }
 
     /// The application took `content` away from `path` of a node, which had it.
     pub fn took(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, what: What) {
-        let hash = self.digests.of(content);
-        self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what });
+        self.note(now_ns, node, path, content, what);
         if what == What::Removed {
             self.ledger.removed(path);
         }
@@ -146,8 +144,8 @@ impl Oracle {
     ) {
         let mut present = BTreeSet::new();
         for (path, content) in files {
+            self.note(now_ns, node, path, content, What::Survived);
             let hash = self.digests.of(content);
-            self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what: What::Survived });
             self.places.entry(hash).or_default().insert(path.clone());
             present.insert((path, hash));
         }
@@ -174,7 +172,7 @@ impl Oracle {
     /// A daemon gave a file its final name: S1, S2.
     pub fn published(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
         let hash = self.digests.of(content);
-        self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what: What::Published });
+        self.note(now_ns, node, path, content, What::Published);
         let places = self.places.get(&hash);
         let judged = check::whole(places.is_some(), content.len(), now_ns)
             .and_then(|()| places.map_or(Ok(()), |places| check::in_place(places, path, now_ns)));
@@ -191,8 +189,18 @@ impl Oracle {
 
     /// A daemon took a content away from its final name, or put another one there.
     pub fn displaced(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
-        let hash = self.digests.of(content);
-        self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what: What::Displaced });
+        self.note(now_ns, node, path, content, What::Displaced);
+    }
+
+    /// Notes what happened to a content that is one upload's alone.
+    fn note(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, what: What) {
+        if what == What::Put {
+            self.ledger.no_directory(path);
+        }
+        if content.len() as u64 >= KNOWN_AGAIN_BYTES {
+            let hash = self.digests.of(content);
+            self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what });
+        }
     }
 
     /// A daemon removed a name: S6, S8.

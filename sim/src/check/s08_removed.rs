@@ -41,14 +41,14 @@ pub(crate) fn removed(
     Err(Failure::new(Invariant::S8, now_ns, sentence))
 }
 
-/// Where a file and a directory want one name, the greater stamp is on disk, and the other one is
-/// not, although nobody removed it: it is shadowed.
+/// Where one name was wanted for a file and for a directory, the greater stamp is on disk, and the
+/// other one is not, although nobody removed it: it is shadowed.
 fn is_in_the_way(ledger: &Ledger, path: &[u8]) -> bool {
     let mut prefix = path.to_vec();
     prefix.push(b'/');
     let below = ledger.names_from(&prefix).next().is_some_and(|name| name.starts_with(&prefix));
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    below || slashes.into_iter().any(|(at, _)| ledger.knows(&path[..at]))
+    let mut slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    below || slashes.any(|(at, _)| ledger.was_no_directory(&path[..at]))
 }
 
 #[cfg(test)]

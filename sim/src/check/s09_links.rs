@@ -30,13 +30,17 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
             let Some(hash) = entry.hash else { continue };
             let puts = ledger.of(&entry.path, &hash).into_iter().filter(|fact| fact.what.puts());
             let puts: Vec<Fact> = puts.collect();
+            if puts.is_empty() {
+                // So small that it is not one upload's alone.
+                continue;
+            }
             let blame = |failure: Failure| failure.on(&frame.from).at_path(&entry.path);
-            if !puts.is_empty() && puts.iter().all(|fact| fact.node == to) {
+            if puts.iter().all(|fact| fact.node == to) {
                 return Err(blame(returned(frame)));
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);
             let crossed = crossed.entry(key).or_default();
-            crossed.judge(frame, puts.len().max(1), ledger, to).map_err(blame)?;
+            crossed.judge(frame, puts.len(), ledger, to).map_err(blame)?;
             if crossed.connection != frame.connection {
                 (crossed.connection, crossed.on_it) = (frame.connection, 0);
             }

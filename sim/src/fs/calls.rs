@@ -41,6 +41,11 @@ impl Disk {
         mode: u32,
     ) -> io::Result<Slot> {
         let slot = self.make(dir, name, mode, Body::Dir(Dir::default()))?;
+        if actor == Actor::Writer
+            && let Some(path) = self.in_share(&self.path_of(dir, name))
+        {
+            crate::shared::lock(&self.shared.oracle).ledger.named(path);
+        }
         self.dir_mut(dir)?.subdirs += 1;
         self.post(dir, name, Happening::Created { dir: true, symlink: false });
         let path = self.path_of(dir, name);
@@ -59,6 +64,11 @@ impl Disk {
             return fail(if target.is_empty() { ENOENT } else { super::errno::ENAMETOOLONG });
         }
         self.make(dir, name, 0o777, Body::Symlink(target.to_vec()))?;
+        if actor == Actor::Writer
+            && let Some(path) = self.in_share(&self.path_of(dir, name))
+        {
+            crate::shared::lock(&self.shared.oracle).ledger.no_directory(path);
+        }
         self.post(dir, name, Happening::Created { dir: false, symlink: true });
         let path = self.path_of(dir, name);
         self.daemon_did(actor, "symlink", &path);

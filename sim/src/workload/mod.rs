@@ -193,6 +193,31 @@ impl Disk {
         Ok(())
     }
 
+    /// Tells the ledger that a name, and all names below it, are others now. Files are told of by
+    /// themselves, with their contents.
+    fn renamed_below(&self, slot: Slot, from: &[u8], to: &[u8]) {
+        let mut todo = vec![(slot, from.to_vec(), to.to_vec())];
+        let mut oracle = lock(&self.shared.oracle);
+        while let Some((slot, from, to)) = todo.pop() {
+            match &self.inode(slot).body {
+                Body::File(_) => {}
+                Body::Symlink(_) => {
+                    oracle.ledger.removed(&from);
+                    oracle.ledger.no_directory(&to);
+                }
+                Body::Dir(dir) => {
+                    oracle.ledger.removed(&from);
+                    oracle.ledger.named(&to);
+                    let names = dir.names.iter();
+                    todo.extend(names.map(|(name, below)| {
+                        let join = |path: &[u8]| [path, b"/", name].concat();
+                        (*below, join(&from), join(&to))
+                    }));
+                }
+            }
+        }
+    }
+
     fn rename_upload(&mut self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let from_dir = self.upload_dir(from)?;
         let slot = self.lookup(from_dir, from.name())?;
@@ -216,7 +241,7 @@ impl Disk {
             self.took(to.as_bytes(), &content, What::Overwritten);
         }
         let (from, to) = (from.as_bytes(), to.as_bytes());
-        lock(&self.shared.oracle).ledger.removed(from);
+        self.renamed_below(slot, from, to);
         for (path, content) in &files {
             let before = [from, &path[to.len()..]].concat();
             self.took(&before, content, What::Removed);
