@@ -362,6 +362,7 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
         check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
-    shared.event("-", "audit", format_args!("{files} paths"));
+    let highest = &world.bounds.highest;
+    shared.event("-", "audit", format_args!("{files} paths; at most {highest:?}"));
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! A content that the application put at a path more than once (it renamed it there and back, it
 //! changed its mode) is as many versions, and may cross as often. A node whose index was lost or
-//! restored has forgotten what it knew: links to and from it are not judged. Own writes that cause
+//! restored has forgotten what it knew: links to and from it are not judged, and as it imports its
+//! tree, each content in it is a version of its own, which the others lack. Own writes that cause
 //! batches show in the daemons' counters (`s09_echo`).
 
 use std::collections::BTreeMap;
@@ -14,28 +15,33 @@ use super::Invariant;
 use super::s05_acknowledged::Acknowledged;
 use crate::failure::Failure;
 use crate::frames::{FrameRecord, Frames};
-use crate::ledger::{Fact, IncidentKind, Ledger};
+use crate::ledger::{IncidentKind, Ledger};
 
 /// `names`: the nodes, in ring order.
 pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Result<(), Failure> {
     let acknowledged = Acknowledged::of(frames);
+    let imports = ledger.incidents().iter().filter(|incident| {
+        matches!(incident.kind, IncidentKind::IndexLost | IncidentKind::IndexRestored)
+    });
+    let imports: Vec<usize> = imports.map(|incident| incident.node).collect();
     let index = |name: &str| names.iter().position(|other| *other == name);
     let mut crossed: BTreeMap<(&str, &str, &[u8], ContentHash), Crossed> = BTreeMap::new();
     for frame in &frames.sent {
         let (Some(from), Some(to)) = (index(&frame.from), index(&frame.to)) else { continue };
-        if forgetful(ledger, from) || forgetful(ledger, to) {
+        if imports.contains(&from) || imports.contains(&to) {
             continue;
         }
         for entry in frame.entries.iter().filter(|entry| entry.inline) {
             let Some(hash) = entry.hash else { continue };
-            let puts = ledger.of(&entry.path, &hash).into_iter().filter(|fact| fact.what.puts());
-            let puts: Vec<Fact> = puts.collect();
-            if puts.is_empty() {
+            let facts = ledger.of(&entry.path, &hash);
+            let puts = facts.iter().filter(|fact| fact.what.puts()).map(|fact| fact.node);
+            let puts: Vec<usize> = puts.chain(imports.iter().copied()).collect();
+            if facts.is_empty() {
                 // So small that it is not one upload's alone.
                 continue;
             }
             let blame = |failure: Failure| failure.on(&frame.from).at_path(&entry.path);
-            if puts.iter().all(|fact| fact.node == to) {
+            if !puts.is_empty() && puts.iter().all(|node| *node == to) {
                 return Err(blame(returned(frame)));
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);
@@ -107,18 +113,11 @@ fn returned(frame: &FrameRecord) -> Failure {
     Failure::new(Invariant::S9, frame.sent_ns, sentence)
 }
 
-fn forgetful(ledger: &Ledger, node: usize) -> bool {
-    ledger.incidents().iter().any(|incident| {
-        incident.node == node
-            && matches!(incident.kind, IncidentKind::IndexLost | IncidentKind::IndexRestored)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frames::EntryRecord;
-    use crate::ledger::What;
+    use crate::ledger::{Fact, What};
 
     const NAMES: [&str; 2] = ["apollo", "hermes"];
 
@@ -166,6 +165,16 @@ mod tests {
         assert_eq!(judge(&ledger, &again), Some(Invariant::S5));
         ledger.happened(6, 1, IncidentKind::IndexLost);
         assert_eq!(judge(&ledger, &again), None);
+    }
+
+    #[test]
+    fn a_node_that_has_lost_its_index_makes_versions_of_its_own() {
+        let mut ledger = Ledger::default();
+        let put = Fact { at_ns: 0, node: 0, what: What::Put };
+        ledger.note(b"a", ContentHash::of(b"x"), put);
+        assert_eq!(judge(&ledger, &[batch(1, 1, 1, 1)]), Some(Invariant::S9));
+        ledger.happened(0, 2, IncidentKind::IndexLost);
+        assert_eq!(judge(&ledger, &[batch(1, 1, 1, 1)]), None);
     }
 
     #[test]

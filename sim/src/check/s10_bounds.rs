@@ -16,11 +16,13 @@ use crate::frames::Frames;
 use crate::fs::Leaf;
 use crate::shared::lock;
 
-/// Directories of a batch, files that are being read, and what is held because somebody may still
-/// write to it. Far below the 1,024 that a service gets without asking.
-const HANDLES_MAX: usize = 512;
-/// When nothing happens: the roots, and a few directories that are kept open.
-const HANDLES_QUIET_MAX: usize = 16;
+/// Between two steps: the roots, files that are hashed by tasks of their own, and what is held because
+/// somebody may still write to it. Far below the 1,024 that a service gets without asking; 4 were
+/// seen.
+const HANDLES_MAX: usize = 64;
+/// When nothing happens: the roots of share and watcher, and a task that looks at a large file; 3
+/// were seen.
+const HANDLES_QUIET_MAX: usize = 6;
 /// Watches beyond one a directory: the root and the directory of cookies.
 const WATCHES_EXTRA_MAX: usize = 2;
 /// A link tries each nearer node once a second, its target again after a pause, and whoever comes
