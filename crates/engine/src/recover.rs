@@ -12,8 +12,8 @@ use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::config::{Durability, NodeConfig, ShareConfig};
 use crate::disk::{
-    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent, own_path,
-    read_all, read_file, shows,
+    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent,
+    is_disk_trouble, own_path, read_all, read_file, shows,
 };
 use crate::index::{Held, Index, Intent, Rows};
 use crate::large::partial::partial_name;
@@ -288,7 +288,16 @@ impl<E: Env> Share<E> {
             }
             // A directory made to be exchanged: nothing in it can have been edited.
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(()),
-            Err(error) => return Err(ShareError::disk("reading a displaced file")(error)),
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("reading a displaced file")(error));
+            }
+            Err(_) => {
+                // Judged when it can be read.
+                if let Some(was) = was {
+                    writer.put_held(name, &Held { path: path.clone(), was })?;
+                }
+                return Ok(());
+            }
         };
         let content = (stat.size > 0).then_some((hash, stat.size));
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
