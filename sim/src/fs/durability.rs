@@ -82,7 +82,8 @@ impl Disk {
             }
         }
         let inodes = &self.inodes;
-        let dirs: Vec<Slot> = self.dirty_dirs.extract_if(.., |slot| is_here(inodes, slot)).collect();
+        let dirs: Vec<Slot> =
+            self.dirty_dirs.extract_if(.., |slot| is_here(inodes, slot)).collect();
         for slot in dirs {
             while let Some(Some(inode)) = self.inodes.get_mut(slot)
                 && let Body::Dir(dir) = &mut inode.body

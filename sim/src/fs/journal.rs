@@ -81,7 +81,6 @@ impl Disk {
         let meta = self.inode(slot).meta;
         self.inode_mut(slot).durable = super::inode::Durable { meta, content: Content::new(bytes) };
     }
-
 }
 
 fn copy(from: &[u8], to: &mut [u8], range: std::ops::Range<usize>) {

@@ -159,7 +159,9 @@ fn a_content_that_was_not_synced_may_come_back_in_every_state() {
         }
         lock(&disk).power_loss(Loss::Journal);
         let tree = lock(&disk).tree(SHARE).unwrap();
-        let Some(Leaf::File { content, .. }) = tree.get(b"a".as_slice()) else { panic!("{tree:?}") };
+        let Some(Leaf::File { content, .. }) = tree.get(b"a".as_slice()) else {
+            panic!("{tree:?}")
+        };
         let count = |wanted: u8| content.iter().filter(|byte| **byte == wanted).count();
         let (old, new, zero) = (count(b'1'), count(b'2'), count(0));
         seen.insert(match (content.len() == size, old, new, zero) {

@@ -130,7 +130,9 @@ impl Vfs for SimFs {
     }
 
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
-        self.call(CallClass::Stat, |disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot))))
+        self.call(CallClass::Stat, |disk| {
+            disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot)))
+        })
     }
 
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Stat> {
@@ -237,7 +239,9 @@ impl Vfs for SimFs {
     }
 
     fn make_symlink(&self, dir: &SimDir, name: &[u8], target: &[u8]) -> io::Result<()> {
-        self.change((CallClass::Create, "symlink"), |disk| disk.make_symlink(Actor::Daemon, dir.0.slot, name, target))
+        self.change((CallClass::Create, "symlink"), |disk| {
+            disk.make_symlink(Actor::Daemon, dir.0.slot, name, target)
+        })
     }
 
     fn read_link(&self, dir: &SimDir, name: &[u8]) -> io::Result<Vec<u8>> {
@@ -259,15 +263,21 @@ impl Vfs for SimFs {
         mode: RenameMode,
     ) -> io::Result<()> {
         let (from, to) = ((from.0.slot, from_name), (to.0.slot, to_name));
-        self.change((CallClass::Rename, "rename"), |disk| disk.rename(Actor::Daemon, from, to, mode))
+        self.change((CallClass::Rename, "rename"), |disk| {
+            disk.rename(Actor::Daemon, from, to, mode)
+        })
     }
 
     fn unlink(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.change((CallClass::Remove, "unlink"), |disk| disk.unlink(Actor::Daemon, dir.0.slot, name))
+        self.change((CallClass::Remove, "unlink"), |disk| {
+            disk.unlink(Actor::Daemon, dir.0.slot, name)
+        })
     }
 
     fn remove_dir(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.change((CallClass::Remove, "rmdir"), |disk| disk.remove_dir(Actor::Daemon, dir.0.slot, name))
+        self.change((CallClass::Remove, "rmdir"), |disk| {
+            disk.remove_dir(Actor::Daemon, dir.0.slot, name)
+        })
     }
 
     fn sync_data(&self, file: &SimFile) -> io::Result<()> {

@@ -82,8 +82,8 @@ mod tests {
 
     fn scenario(tables: &str) -> Result<Scenario, String> {
         let head = "about = \"x\"\non = [\"sim\"]\nnodes = [\"apollo\", \"chronos\"]\n";
-        let scenario =
-            Scenario::parse("x.toml", &format!("{head}{tables}")).map_err(|error| error.to_string())?;
+        let scenario = Scenario::parse("x.toml", &format!("{head}{tables}"))
+            .map_err(|error| error.to_string())?;
         scenario.check_simulated().map_err(|error| error.to_string())?;
         Ok(scenario)
     }
@@ -110,7 +110,10 @@ mod tests {
         assert_eq!((fault.chance, fault.until_ns), (Chance::At(9), 2_000_000_007));
         // As it is written, it is read.
         let written = toml::to_string(&Event::DiskFault(exact)).unwrap();
-        assert!(written.contains("error = \"EIO\"") && written.contains("for = \"2s\""), "{written}");
+        assert!(
+            written.contains("error = \"EIO\"") && written.contains("for = \"2s\""),
+            "{written}"
+        );
         assert!(!written.contains("one-in"), "{written}");
     }
 
@@ -118,7 +121,10 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (source, word) in [
             (r#"disk-fault = { node = "apollo", error = "EBADF" }"#, "unknown variant"),
-            (r#"disk-fault = { node = "apollo", error = "EIO", on = ["fsync"] }"#, "unknown variant"),
+            (
+                r#"disk-fault = { node = "apollo", error = "EIO", on = ["fsync"] }"#,
+                "unknown variant",
+            ),
             (
                 r#"disk-fault = { node = "apollo", error = "ENOSPC", on = ["read"] }"#,
                 "cannot fail like this",
