@@ -12,8 +12,8 @@ use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::config::{Durability, NodeConfig, ShareConfig};
 use crate::disk::{
-    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent, own_path,
-    read_all, read_file, shows,
+    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent,
+    is_disk_trouble, own_path, read_all, read_file, shows,
 };
 use crate::index::{Held, Index, Intent, Rows};
 use crate::large::partial::partial_name;
@@ -185,6 +185,7 @@ impl<E: Env> Share<E> {
         let mut dirs = Dirs::new(&self.vfs);
         let mut writer = self.index.begin()?;
         let mut after = Aftermath::default();
+        let mut found_done = false;
         for (path, intent) in &intents {
             let Some(record) = writer.record(path)? else { continue };
             let desired = self.desired(&reader, path, &record)?;
@@ -204,6 +205,7 @@ impl<E: Env> Share<E> {
                 }
                 Some(identity) => {
                     self.env.probe(Point::IntentFoundDone);
+                    found_done = true;
                     let was = record.published();
                     let hidden = intent.kind.is_live() && !desired.is_live();
                     let mut record = record;
@@ -221,6 +223,10 @@ impl<E: Env> Share<E> {
         }
         let removed =
             if starting { self.sweep_staging(&mut dirs, &intents, &held, &after)? } else { 0 };
+        if found_done && self.durable() {
+            // The run that did it may have died, or its sync failed, before it was durable (S6).
+            self.vfs.sync_all().map_err(ShareError::disk("making a publication durable"))?;
+        }
         writer.commit(self.env.random_u64(), true)?;
         if !intents.is_empty() || removed > 0 {
             tracing::info!(intents = intents.len(), removed, "recovered after an unclean stop");
@@ -292,7 +298,17 @@ impl<E: Env> Share<E> {
                 return self.judge_symlink(&staging, writer, path, name, was, after);
             }
             // A directory made to be exchanged: nothing in it can have been edited.
-            Err(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(()),
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("reading a displaced file")(error));
+            }
+            Err(_) => {
+                // Judged when it can be read.
+                if let Some(was) = was {
+                    writer.put_held(name, &Held { path: path.clone(), was })?;
+                }
+                return Ok(());
+            }
         };
         let content = (stat.size > 0).then_some((hash, stat.size));
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;

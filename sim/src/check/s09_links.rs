@@ -46,7 +46,7 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);
             let crossed = crossed.entry(key).or_default();
-            crossed.judge(frame, puts.len(), ledger, to).map_err(blame)?;
+            crossed.judge(frame, puts.len().max(1), ledger, to).map_err(blame)?;
             if crossed.connection != frame.connection {
                 (crossed.connection, crossed.on_it) = (frame.connection, 0);
             }

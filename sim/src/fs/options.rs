@@ -49,6 +49,24 @@ fn nanoseconds(SpanRange { from, to }: SpanRange) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::Disk;
+    use crate::shared::Shared;
+    use crate::trace::Trace;
+
+    #[test]
+    fn a_clock_that_drifts_gains_what_it_says() {
+        let shared = Shared::new(1, Trace::new(None));
+        let mut disk = Disk::new(shared, "apollo", 0, DiskOptions::default());
+        disk.advance(1_000_000_000);
+        disk.set_clock(-7, 500);
+        let before = disk.wall_ns();
+        disk.advance(2_000_000_000);
+        assert_eq!(disk.wall_ns() - before, 2_001_000_000);
+        disk.set_clock(0, -500);
+        let before = disk.wall_ns();
+        disk.advance(2_000_000_000);
+        assert_eq!(disk.wall_ns() - before, 1_999_000_000);
+    }
 
     #[test]
     fn what_is_given_does_not_turn_what_is_drawn() {

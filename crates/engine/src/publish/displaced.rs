@@ -11,7 +11,7 @@ use chainsync_env::{Env, Point, Vfs};
 
 use super::Job;
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::disk::{Dirs, Reading, file_kind, has_owner, read_file};
+use crate::disk::{Dirs, Reading, file_kind, has_owner, is_disk_trouble, read_file};
 use crate::index::{Held, Intent, Rows, Writer};
 use crate::share::{Share, ShareError};
 
@@ -27,7 +27,7 @@ enum Fate {
     Discard,
     /// The same, but its version lost a conflict, or is hidden by what is above or below it.
     Archive(ContentHash, Option<Bytes>),
-    /// Somebody still has it open for writing.
+    /// Somebody still has it open for writing, or it cannot be read.
     Hold,
     /// Somebody had changed it.
     Change { kind: Kind, content: Option<Bytes>, made_ms: u64 },
@@ -43,9 +43,15 @@ impl<E: Env> Job<'_, E> {
         intent: &Intent,
         hidden: bool,
     ) -> Result<Displaced, ShareError> {
-        let fate = self
-            .fate(&name, &was, intent, hidden)
-            .map_err(ShareError::disk("judging a displaced file"))?;
+        let fate = match self.fate(&name, &was, intent, hidden) {
+            // It is out, and kept until it can be read.
+            Err(error)
+                if !is_disk_trouble(&error) && error.kind() != io::ErrorKind::IsADirectory =>
+            {
+                Fate::Hold
+            }
+            fate => fate.map_err(ShareError::disk("judging a displaced file"))?,
+        };
         Ok(Displaced { name, was, fate })
     }
 
@@ -145,8 +151,11 @@ impl<E: Env> Share<E> {
         let mut after = Aftermath::default();
         let mut writer = self.index.begin()?;
         for (name, Held { path, was }) in held {
-            let read = read_file(&self.vfs, &staging, name.as_bytes());
-            match read.map_err(ShareError::disk("reading a displaced file"))? {
+            let read = match read_file(&self.vfs, &staging, name.as_bytes()) {
+                Err(error) if !is_disk_trouble(&error) => continue,
+                read => read.map_err(ShareError::disk("reading a displaced file"))?,
+            };
+            match read {
                 Reading::Writing | Reading::Torn => continue,
                 Reading::Gone => {}
                 Reading::Content { hash, bytes, stat, .. } => {

@@ -27,7 +27,7 @@ impl<E: Env> Job<'_, E> {
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         if let Kind::Dir { mode, owner } = desired {
             match share.vfs.make_dir(&parent, path.name(), *mode) {
-                Ok(()) => {}
+                Ok(()) => self.effected = true,
                 Err(error) if is_exists(&error) => {
                     share.env.probe(Point::NameTaken);
                     return Ok(None);
@@ -55,7 +55,7 @@ impl<E: Env> Job<'_, E> {
                 RenameMode::NoReplace,
             );
             match renamed {
-                Ok(()) => {}
+                Ok(()) => self.effected = true,
                 Err(error) if is_exists(&error) => {
                     share.env.probe(Point::NameTaken);
                     return Ok(None);
@@ -106,7 +106,7 @@ impl<E: Env> Job<'_, E> {
         };
         let exchange = RenameMode::Exchange;
         match share.vfs.rename(&staging, name.as_bytes(), &parent, path.name(), exchange) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             // The name went away: look again.
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("publishing")(error)),
@@ -143,7 +143,7 @@ impl<E: Env> Job<'_, E> {
         let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let mode = RenameMode::NoReplace;
         match share.vfs.rename(&parent, path.name(), &staging, name.as_bytes(), mode) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("deleting")(error)),
         }
@@ -168,7 +168,7 @@ impl<E: Env> Job<'_, E> {
         let share = self.share;
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         match share.vfs.remove_dir(&parent, path.name()) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => {}
             Err(error) if is_not_empty(&error) => {
                 let implied = !desired.is_live()
