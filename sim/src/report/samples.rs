@@ -154,6 +154,8 @@ fn frame(
         batch: Some(batch),
         entries,
         ends_pass: true,
+        content: None,
+        reason: None,
     }
 }
 
