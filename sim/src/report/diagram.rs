@@ -140,7 +140,7 @@ fn row(
             @if !mark.more.is_empty() { " " (mark.more) }
         }
     };
-    let gap = gap.map(|gap| format!("{} later", text::span(gap)));
+    let gap = gap.map(text::span);
     html! {
         li id=[id] .(mark.kind.name()) .gap[gap.is_some()] data-t=(mark.at_ns) data-l=[lane.clone()] data-gap=[gap]
             data-p=[(!listed.is_empty()).then_some(listed)]

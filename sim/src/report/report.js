@@ -63,7 +63,7 @@
       if (!visible) continue;
       const gap = before !== null && row.at - before >= GAP_NS;
       row.element.classList.toggle('gap', gap);
-      if (gap) row.element.dataset.gap = span(row.at - before) + ' later';
+      if (gap) row.element.dataset.gap = span(row.at - before);
       height += (gap ? GAP : 0) + ROW;
       row.middle = height - ROW / 2;
       before = row.at;
