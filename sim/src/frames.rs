@@ -37,7 +37,7 @@ struct UnderWay {
 }
 
 /// One frame in one direction of one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FrameRecord {
     /// Counts the connections of the run.
     pub connection: u64,
@@ -87,6 +87,12 @@ impl Frames {
             under_way: Default::default(),
         });
         self.connections.len() as u64 - 1
+    }
+
+    /// The node that opened a connection.
+    pub(crate) fn opener(&self, connection: u64) -> Option<String> {
+        let connection = self.connections.get(usize::try_from(connection).ok()?)?;
+        Some(connection.from.clone())
     }
 
     /// Notes a frame whose last byte has been written, `ends_at` bytes into its direction.

@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
-use chainsync_engine::{Durability, NodeConfig, ShareConfig};
+use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Disturbance, SHARE, STATE};
+use crate::check::{Bounds, Disturbance, Invariant, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
-use crate::net::node_id;
+use crate::net::{NetOptions, node_id};
 use crate::rng::Stream;
-use crate::scenario::{self, Direction, Event, Keeps, Scenario, Span};
+use crate::scenario::{self, Direction, Event, Keeps, NoticedBy, Scenario, Span};
 use crate::shared::{EPOCH_NS, Shared, lock};
 use crate::watch;
 use crate::workload;
@@ -58,6 +58,7 @@ pub struct World {
     pub disturbances: Vec<Disturbance>,
     /// Whether anything but uploads has happened.
     pub healthy: bool,
+    pub bounds: Bounds,
 }
 
 impl World {
@@ -83,18 +84,18 @@ impl World {
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
         let capacity_bytes = DiskOptions::default().capacity_bytes;
-        let mut knobs = Stream::new(shared.seed, "knobs", "");
         let mut machines = Vec::new();
         for (index, name) in scenario.nodes.iter().enumerate() {
+            let mut knobs = Stream::new(shared.seed, "knobs", name.as_str());
             let options = DiskOptions { defect, ..draw_options(&mut knobs) };
             shared.event(
                 name.as_str(),
                 "knobs",
                 format_args!("ctime {} queue {}", options.ctime_coarse_ns, options.watch_queue_max),
             );
-            let bandwidth = scenario.network.bandwidth.map(|scenario::Bandwidth(bits)| bits);
             let config = node_config(scenario, name);
-            let machine = Machine::new(&shared, index, config, options, bandwidth);
+            let network = NetOptions::of(&scenario.network);
+            let machine = Machine::new(&shared, index, config, options, network);
             {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
@@ -120,6 +121,7 @@ impl World {
             deaths: 0,
             disturbances: Vec::new(),
             healthy: true,
+            bounds: Bounds::default(),
         })
     }
 
@@ -144,16 +146,24 @@ impl World {
         self.finish_restarts()?;
         self.bring_back();
         self.sim.step().map_err(|error| {
-            Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
+            Failure::new(
+                Invariant::Daemon,
+                self.shared.step_ns(),
+                format!("a daemon failed: {error}"),
+            )
         })?;
         if let Some(failure) = lock(&self.shared.oracle).failures.first() {
             return Err(failure.clone());
         }
         self.bury_the_fallen();
+        let now_ns = self.now_ns();
+        self.bounds.look(&self.machines, now_ns)?;
         for machine in &self.machines {
             if machine.is_wanted() && !machine.is_running() {
                 let sentence = "the daemon ended by itself";
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+                return Err(
+                    Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name)
+                );
             }
         }
         Ok(())
@@ -179,6 +189,12 @@ impl World {
         names.iter().map(|name| self.index(name.get_ref())).collect()
     }
 
+    fn powered(&self, names: &[toml::Spanned<String>]) -> Vec<usize> {
+        let mut nodes = self.group(names);
+        nodes.retain(|node| !self.off.contains(node));
+        nodes
+    }
+
     /// Does one event.
     pub fn act(&mut self, event: &Event) {
         let now_ns = self.now_ns();
@@ -188,6 +204,10 @@ impl World {
         let node = names.first().map_or(0, |name| self.index(name));
         let machine = Arc::clone(&self.machines[node]);
         self.healthy &= is_workload(event);
+        if is_workload(event) && names.len() == 1 && self.off.contains(&node) {
+            // Nobody is at work on a machine without power: the balancer sends them elsewhere.
+            return;
+        }
         match event {
             Event::Storm(storm) => {
                 self.storms += 1;
@@ -198,7 +218,7 @@ impl World {
                     depth: storm.depth,
                     over: storm.over.0,
                 };
-                for node in self.group(&storm.nodes) {
+                for node in self.powered(&storm.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::storm(disk, self.storms, now_ns, plan);
                 }
@@ -214,15 +234,14 @@ impl World {
                     directory_renames: churn.directory_renames,
                     over: churn.over.0,
                 };
-                for node in self.group(&churn.nodes) {
+                for node in self.powered(&churn.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::churn(disk, self.storms, now_ns, plan);
                 }
             }
             Event::Write(write) | Event::Overwrite(write) => {
                 let disk = &mut *lock(&machine.disk);
-                let over = write.over.map_or(Duration::ZERO, |over| over.0);
-                workload::write(disk, now_ns, write.path.get_ref(), write.size.0, over);
+                workload::write(disk, now_ns, write);
             }
             Event::Delete(delete) => {
                 workload::delete(&mut lock(&machine.disk), now_ns, delete.path.get_ref());
@@ -252,7 +271,7 @@ impl World {
                 };
                 self.die(node, Some(loss), death.before_operation, death.back_after);
             }
-            Event::Restart(_) => {
+            Event::Restart(_) if machine.is_wanted() => {
                 machine.stop();
                 self.restarting.insert(node, self.elapsed() + STOP_MAX);
             }
@@ -278,6 +297,18 @@ impl World {
                     self.sim.hold(self.name(from), self.name(to));
                 }
             }
+            Event::CutConnections(cut) => {
+                let (left, right) = (self.group(&cut.between.0), self.group(&cut.between.1));
+                for (one, other) in pairs(&left, &right) {
+                    let both = cut.noticed_by == NoticedBy::Both;
+                    if cut.noticed_by != NoticedBy::Second {
+                        self.machines[one].net.lose_connections(self.name(other), both);
+                    }
+                    if cut.noticed_by != NoticedBy::First {
+                        self.machines[other].net.lose_connections(self.name(one), both);
+                    }
+                }
+            }
             Event::Heal(_) => self.heal_network(),
             Event::DiskFull(_) => lock(&machine.disk).options.capacity_bytes = FULL_BYTES,
             Event::DiskFree(_) => {
@@ -289,13 +320,18 @@ impl World {
                 lock(&machine.disk).options.watches_max =
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
-            Event::WipeIndex(_) => lock(&machine.storages).wipe(),
+            // It died at an operation, and came back, after the plan was made.
+            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
+                if machine.is_wanted() => {}
+            Event::Restart(_) => {}
+            Event::WipeIndex(_) => machine.wipe_index(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
             }
-            Event::Stop(_) => self.stop(node),
+            Event::Stop(_) if machine.is_wanted() => self.stop(node),
+            Event::Stop(_) => {}
             Event::Continue(_) => self.go_on(node),
             Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
@@ -303,15 +339,23 @@ impl World {
         }
     }
 
-    /// Ends every fault: the network is whole, every daemon runs, every disk has room.
-    pub fn heal(&mut self) {
+    /// Ends every fault: the network is whole, every daemon runs, every disk has room. Only the nodes
+    /// that are to stay `dead` do not run: one that still does is killed.
+    pub fn heal(&mut self, dead: &[String]) {
         self.shared.set_step_ns(self.now_ns());
         self.shared.event("-", "heal", format_args!(""));
         self.heal_network();
         for node in 0..self.machines.len() {
-            let machine = &self.machines[node];
+            let machine = Arc::clone(&self.machines[node]);
             lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
+            if dead.contains(&machine.name) {
+                self.back.remove(&node);
+                if machine.is_wanted() || machine.is_running() {
+                    self.crash(node);
+                }
+                continue;
+            }
             if machine.is_frozen() {
                 self.go_on(node);
             }
@@ -319,6 +363,15 @@ impl World {
             if !self.machines[node].is_wanted() && !comes_back {
                 self.start(node);
             }
+        }
+    }
+
+    /// Starts the nodes that have stayed dead.
+    pub fn start_dead(&mut self, dead: &[String]) {
+        self.shared.set_step_ns(self.now_ns());
+        for name in dead {
+            self.shared.event("-", "event", format_args!("start {name}"));
+            self.start(self.index(name));
         }
     }
 
@@ -420,7 +473,11 @@ impl World {
         self.disturbed(format!("{} died", self.name(node)));
     }
 
+    /// Starts a daemon that is down; one may have come back by itself before it is its turn.
     fn start(&mut self, node: usize) {
+        if self.machines[node].is_wanted() {
+            return;
+        }
         self.off.remove(&node);
         self.back.remove(&node);
         self.apply_cuts();
@@ -437,7 +494,7 @@ impl World {
             } else if self.elapsed() > deadline {
                 let sentence = format!("the daemon did not stop within {STOP_MAX:?}");
                 let name = &self.machines[node].name;
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(name));
+                return Err(Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(name));
             }
         }
         Ok(())
@@ -528,6 +585,12 @@ fn is_workload(event: &Event) -> bool {
     )
 }
 
+fn limits(config: &scenario::Config) -> Limits {
+    let defaults = Limits::default();
+    let entries_max = config.batch_entries_max.and_then(|entries| usize::try_from(entries).ok());
+    Limits { batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max), ..defaults }
+}
+
 fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
     let peer = |name: &NodeName| Peer {
         name: name.clone(),
@@ -554,7 +617,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
-            limits: Default::default(),
+            limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
         dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),

@@ -150,6 +150,7 @@ impl Disk {
         }
         let Some((dir, name)) = self.inode(slot).home.clone() else { return };
         let path = self.path_of(dir, &name);
+        self.judge_place(call, &path);
         if self.in_share(&path).is_some() {
             self.tree_changes += 1;
             if call == "write" {
@@ -178,6 +179,7 @@ impl Disk {
             return fail(EISDIR);
         }
         let path = self.path_of(dir, name);
+        self.judge_removal(actor, slot, &path);
         self.leave_name(dir, name, None);
         self.drop_link(slot);
         self.post(dir, name, Happening::Deleted);
@@ -244,6 +246,7 @@ impl Disk {
             _ => {}
         }
         let paths = (self.path_of(from, from_name), self.path_of(to, to_name));
+        self.judge_rename(actor, &paths, mode, (moved, target));
         let (from_twin, to_twin) = self.twins(from, to);
         self.leave_name(from, from_name, Some(to_twin));
         if target.is_some() {

@@ -120,6 +120,8 @@ pub struct Disk {
     pub(crate) share_root: Vec<u8>,
     /// The daemon's system calls.
     pub calls: u64,
+    /// Files and directories that the daemon has open.
+    pub handles: usize,
     /// Changes that the daemon made inside the share, `.chainsync` excluded.
     pub tree_changes: u64,
     pub(crate) listing_salt: u64,
@@ -164,6 +166,7 @@ impl Disk {
             jobs,
             share_root: Vec::new(),
             calls: 0,
+            handles: 0,
             tree_changes: 0,
             listing_salt,
             gate: Arc::default(),
@@ -429,6 +432,7 @@ impl Disk {
     /// Notes a change of the daemon in the trace.
     pub(crate) fn daemon_did(&mut self, actor: Actor, call: &str, path: &[u8]) {
         if actor == Actor::Daemon {
+            self.judge_place(call, path);
             if self.in_share(path).is_some() {
                 self.tree_changes += 1;
             }

@@ -203,6 +203,7 @@ impl Disk {
             self.scatter();
         }
         self.boot += 1;
+        self.handles = 0;
         self.new_process();
         self.kernel.power_loss();
         self.jobs.abort();
@@ -287,8 +288,9 @@ impl Disk {
         let Ok(root) = self.resolve(&root) else { return };
         let mut files = Vec::new();
         self.files_below(root, &mut Vec::new(), &mut files);
-        let shared = Arc::clone(&self.shared);
-        lock(&shared.oracle).survived(self.index, &files);
+        let (shared, now) = (Arc::clone(&self.shared), self.now_ns());
+        let acknowledged = crate::check::acknowledged(&lock(&shared.frames));
+        lock(&shared.oracle).survived(now, self.index, &files, &acknowledged);
     }
 
     /// All files below a directory, with their paths relative to it, `.chainsync` left out.

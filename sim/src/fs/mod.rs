@@ -13,6 +13,7 @@ mod fall;
 #[cfg(test)]
 mod fall_tests;
 mod inode;
+mod judged;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,7 @@ impl SimFs {
         let root = {
             let mut locked = lock(disk);
             locked.enter(process)?;
+            locked.judge_place("open", path);
             let slot = locked.resolve(path)?;
             Handle::open(disk, &mut locked, slot, false)
         };
@@ -68,6 +69,7 @@ impl Handle {
     /// The lock is held by the caller.
     fn open(shared: &SharedDisk, disk: &mut Disk, slot: Slot, writable: bool) -> Self {
         disk.open(slot, writable);
+        disk.handles += 1;
         Self { disk: SharedDisk::clone(shared), slot, writable, boot: disk.boot }
     }
 }
@@ -78,6 +80,7 @@ impl Drop for Handle {
         // A handle from before a power loss closes nothing: its inode may be gone.
         if disk.boot == self.boot {
             disk.close(self.slot, self.writable);
+            disk.handles -= 1;
         }
     }
 }

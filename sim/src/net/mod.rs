@@ -4,6 +4,7 @@
 //! TLS of the host does. All connections of a run are numbered, and both ends know the number, so
 //! that an onlooker (tap.rs) sees what one end wrote and when the other one read it.
 
+mod socket;
 mod stream;
 mod tap;
 #[cfg(test)]
@@ -20,8 +21,10 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use crate::gate::Gate;
 use crate::rng::Stream;
+use crate::scenario::{Bandwidth, Network};
 use crate::shared::{Shared, lock};
 
+use socket::{Fate, Reset, Socket};
 pub use stream::SimStream;
 use tap::Tap;
 
@@ -31,6 +34,32 @@ const ID_BYTES: usize = 55;
 /// The id that a node of this name has in every run.
 pub fn node_id(name: &str) -> NodeId {
     NodeId::of_public_key(format!("simulated key of {name}").as_bytes())
+}
+
+/// What the network of a run is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetOptions {
+    pub bits_per_second: Option<u64>,
+    /// Of so many reads or writes one is short; 0: none.
+    pub split: u64,
+}
+
+/// As often as a busy socket's.
+const SPLIT_DEFAULT: u64 = 4;
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self { bits_per_second: None, split: SPLIT_DEFAULT }
+    }
+}
+
+impl NetOptions {
+    pub fn of(network: &Network) -> Self {
+        Self {
+            bits_per_second: network.bandwidth.map(|Bandwidth(bits)| bits),
+            split: network.split.unwrap_or(SPLIT_DEFAULT),
+        }
+    }
 }
 
 /// What a node's connections did.
@@ -51,10 +80,12 @@ struct Inner {
     node: String,
     id: NodeId,
     known: BTreeMap<NodeId, String>,
-    bits_per_second: Option<u64>,
+    options: NetOptions,
     gate: Arc<Gate>,
     rng: Mutex<Stream>,
     stats: Mutex<NetStats>,
+    /// This end of each connection that is open, by number; and whose the other end is.
+    open: Mutex<BTreeMap<u64, (String, Arc<Fate>)>>,
 }
 
 impl SimNet {
@@ -62,7 +93,7 @@ impl SimNet {
         shared: &Arc<Shared>,
         node: &str,
         known: BTreeSet<String>,
-        bits_per_second: Option<u64>,
+        options: NetOptions,
         gate: Arc<Gate>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -70,10 +101,11 @@ impl SimNet {
             node: node.to_owned(),
             id: node_id(node),
             known: known.into_iter().map(|name| (node_id(&name), name)).collect(),
-            bits_per_second,
+            options,
             gate,
             rng: Mutex::new(Stream::new(shared.seed, "chunker", node)),
             stats: Mutex::default(),
+            open: Mutex::default(),
         }))
     }
 
@@ -85,9 +117,30 @@ impl SimNet {
         self.0.shared.event(&self.0.node, kind, detail);
     }
 
-    fn stream(&self, tcp: TcpStream, peer: &str, connection: u64, opener: bool) -> SimStream {
+    /// The network loses this node's connections with `peer`, which only this end is told.
+    /// `other_end_hears`: the other end is to be told as well, by another call.
+    pub fn lose_connections(&self, peer: &str, other_end_hears: bool) {
+        let reset = if other_end_hears { Reset::Heard } else { Reset::Unheard };
+        let open = lock(&self.0.open).clone();
+        for (connection, (_, fate)) in open.iter().filter(|(_, (name, _))| name == peer) {
+            self.event("lost", format_args!("{peer} #{connection}"));
+            fate.reset(reset);
+        }
+    }
+
+    fn enter(&self, connection: u64, peer: &str) -> Arc<Fate> {
+        let fate = Arc::<Fate>::default();
+        lock(&self.0.open).insert(connection, (peer.to_owned(), Arc::clone(&fate)));
+        fate
+    }
+
+    fn leave(&self, connection: u64) {
+        lock(&self.0.open).remove(&connection);
+    }
+
+    fn stream(&self, socket: Socket, peer: &str, connection: u64, opener: bool) -> SimStream {
         let tap = Tap::new(&self.0.shared, connection, &self.0.node, peer, opener);
-        SimStream::new(tcp, self.clone(), peer, tap)
+        SimStream::new(socket, self, peer, tap)
     }
 }
 
@@ -108,14 +161,15 @@ impl Net for SimNet {
         let opened_ns = self.0.shared.step_ns();
         let connection =
             lock(&self.0.shared.frames).open(&self.0.node, peer.name.as_str(), opened_ns);
-        tcp.write_all(self.0.id.to_string().as_bytes()).await?;
         tcp.write_u64(connection).await?;
-        let answered = read_id(&mut tcp).await?;
+        let mut socket = Socket::new(tcp, self, peer.name.as_str(), connection);
+        socket.write_all(self.0.id.to_string().as_bytes()).await?;
+        let answered = read_id(&mut socket).await?;
         if answered != peer.id {
             return Err(refused("another node answers at this address"));
         }
         self.event("connected", format_args!("{} #{connection}", peer.name));
-        Ok(self.stream(tcp, peer.name.as_str(), connection, true))
+        Ok(self.stream(socket, peer.name.as_str(), connection, true))
     }
 
     async fn listen(&self, address: &str) -> io::Result<SimListener> {
@@ -124,9 +178,9 @@ impl Net for SimNet {
     }
 }
 
-async fn read_id(tcp: &mut TcpStream) -> io::Result<NodeId> {
+async fn read_id(socket: &mut Socket) -> io::Result<NodeId> {
     let mut bytes = [0; ID_BYTES];
-    tcp.read_exact(&mut bytes).await?;
+    socket.read_exact(&mut bytes).await?;
     let text = std::str::from_utf8(&bytes).map_err(|_| refused("not a node id"))?;
     NodeId::parse(text).map_err(|_| refused("not a node id"))
 }
@@ -157,17 +211,19 @@ impl Listener for SimListener {
     }
 
     async fn authenticate(Incoming { mut tcp, net }: Incoming) -> io::Result<(NodeId, SimStream)> {
-        let id = read_id(&mut tcp).await?;
         let connection = tcp.read_u64().await?;
-        net.0.gate.pass().await;
+        let opener = lock(&net.0.shared.frames).opener(connection);
+        let opener = opener.ok_or_else(|| refused("not a connection of this run"))?;
+        let mut socket = Socket::new(tcp, &net, &opener, connection);
+        let id = read_id(&mut socket).await?;
         let Some(name) = net.0.known.get(&id).cloned() else {
             lock(&net.0.stats).refused += 1;
             net.event("refused", format_args!("{id}"));
             return Err(refused("the id is not configured"));
         };
-        tcp.write_all(net.0.id.to_string().as_bytes()).await?;
+        socket.write_all(net.0.id.to_string().as_bytes()).await?;
         lock(&net.0.stats).accepts += 1;
         net.event("accepted", format_args!("{name} #{connection}"));
-        Ok((id, net.stream(tcp, &name, connection, false)))
+        Ok((id, net.stream(socket, &name, connection, false)))
     }
 }

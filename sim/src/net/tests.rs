@@ -18,9 +18,11 @@ fn echo(seed: u64) -> (String, NetStats) {
     let shared = Shared::new(seed, Trace::new(None));
     let mut sim = turmoil::Builder::new().tcp_capacity(1024).rng_seed(seed).build();
     let known: BTreeSet<String> = ["apollo", "hermes"].map(String::from).into();
-    let server = SimNet::new(&shared, "hermes", known.clone(), None, Arc::default());
-    let client = SimNet::new(&shared, "apollo", known, Some(100_000_000), Arc::default());
-    let stranger = SimNet::new(&shared, "zeus", BTreeSet::new(), None, Arc::default());
+    let options = NetOptions::default();
+    let slow = NetOptions { bits_per_second: Some(100_000_000), ..options };
+    let server = SimNet::new(&shared, "hermes", known.clone(), options, Arc::default());
+    let client = SimNet::new(&shared, "apollo", known, slow, Arc::default());
+    let stranger = SimNet::new(&shared, "zeus", BTreeSet::new(), options, Arc::default());
     let stats = client.clone();
     sim.host("hermes", move || {
         let server = server.clone();
@@ -73,4 +75,43 @@ fn streams_arrive_whole_and_the_same_way_each_time() {
     assert_eq!(stats.sent.get("hermes"), Some(&(1 << 20)));
     assert_eq!(echo(1), (hash.clone(), stats));
     assert_ne!(echo(2).0, hash);
+}
+
+/// How many of a hundred writes of a kilobyte were short.
+fn short_writes(split: u64) -> usize {
+    let shared = Shared::new(1, Trace::new(None));
+    let mut sim = turmoil::Builder::new().build();
+    let known: BTreeSet<String> = ["apollo", "hermes"].map(String::from).into();
+    let options = NetOptions { split, ..NetOptions::default() };
+    let server = SimNet::new(&shared, "hermes", known.clone(), options, Arc::default());
+    let client = SimNet::new(&shared, "apollo", known, options, Arc::default());
+    let short = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&short);
+    sim.host("hermes", move || {
+        let server = server.clone();
+        async move {
+            let mut listener = server.listen("0.0.0.0:7420").await?;
+            let incoming = listener.accept().await?;
+            let (_, mut stream) = SimListener::authenticate(incoming).await?;
+            while stream.read(&mut [0; 2048]).await? > 0 {}
+            Ok(())
+        }
+    });
+    sim.client("apollo", async move {
+        let mut stream = client.connect(&peer("hermes", "hermes")).await?;
+        for _ in 0..100 {
+            *lock(&counted) += usize::from(stream.write(&[0; 1024]).await? < 1024);
+        }
+        Ok(())
+    });
+    sim.run().unwrap();
+    let short = *lock(&short);
+    short
+}
+
+#[test]
+fn as_many_writes_are_short_as_the_knob_says() {
+    assert_eq!(short_writes(0), 0);
+    assert!((10..40).contains(&short_writes(4)), "{}", short_writes(4));
+    assert!(short_writes(1) > 95);
 }

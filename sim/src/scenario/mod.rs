@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod timeline;
 mod units;
+mod write;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -17,11 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use error::ScenarioError;
-pub use event::{
-    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
-    NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
-    WriteEvent,
-};
+pub use event::*;
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
@@ -31,6 +28,8 @@ pub struct Scenario {
     pub file: PathBuf,
     pub about: String,
     pub on: Vec<Backend>,
+    /// Of a plan: the seed of whatever the file leaves open.
+    pub seed: Option<u64>,
     /// In ring order.
     pub nodes: Vec<NodeName>,
     pub config: Config,
@@ -71,6 +70,9 @@ pub struct Config {
     pub heartbeat: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    /// Entries of one batch at most; no key of the daemon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_entries_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -88,6 +90,9 @@ pub struct Network {
     pub latency: Option<SpanRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Of so many reads or writes one is short, drawn; 0: none. Without it, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<u64>,
 }
 
 /// What has to come true.
@@ -104,6 +109,10 @@ pub struct Expect {
     pub lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
+    /// Nodes that stay dead when everything else is healed: the others have to converge without
+    /// them, and with them when they come back, last of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +120,7 @@ pub struct Expect {
 struct Raw {
     about: String,
     on: Vec<Backend>,
+    seed: Option<u64>,
     nodes: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     config: Config,
@@ -118,8 +128,7 @@ struct Raw {
     network: Network,
     #[serde(default)]
     at: Vec<Spanned<event::At>>,
-    #[serde(default)]
-    expect: Expect,
+    expect: Option<Spanned<Expect>>,
 }
 
 impl Scenario {
@@ -152,15 +161,24 @@ impl Scenario {
             check_event(&event, &nodes, &error)?;
             events.push(TimedEvent { time, event, span });
         }
+        let expect = match raw.expect {
+            None => Expect::default(),
+            Some(expect) => {
+                check_dead(&expect.get_ref().dead, &nodes)
+                    .map_err(|message| error(expect.span(), message))?;
+                expect.into_inner()
+            }
+        };
         events.sort_by_key(|event| event.time);
         Ok(Self {
             about: raw.about,
             on: raw.on,
+            seed: raw.seed,
             nodes,
             config: raw.config,
             network: raw.network,
             events,
-            expect: raw.expect,
+            expect,
             source: source.to_owned(),
             file,
         })
@@ -183,6 +201,34 @@ impl Scenario {
         Ok(())
     }
 
+    /// A scenario that was made, not read: everything in it is as the parser would have it.
+    pub fn made(about: String, seed: u64, nodes: Vec<NodeName>) -> Self {
+        Self {
+            file: PathBuf::new(),
+            about,
+            on: vec![Backend::Sim],
+            seed: Some(seed),
+            nodes,
+            config: Config::default(),
+            network: Network::default(),
+            events: Vec::new(),
+            expect: Expect::default(),
+            source: String::new(),
+        }
+    }
+
+    /// Adds an event; they stay in order of time.
+    pub fn add(&mut self, time: Duration, event: Event) {
+        let place = self.events.partition_point(|timed| timed.time <= time);
+        self.events.insert(place, TimedEvent { time, event, span: 0..0 });
+    }
+
+    /// Removes what makes no sense at its time, as the start of a daemon that runs.
+    pub fn drop_impossible(&mut self) {
+        let mut timeline = Timeline::default();
+        self.events.retain(|timed| timeline.follow(&timed.event).is_ok());
+    }
+
     /// When the last event is over.
     pub fn ends(&self) -> Duration {
         let end = |timed: &TimedEvent| timed.time + timed.event.lasts();
@@ -193,6 +239,18 @@ impl Scenario {
     pub fn headline(&self) -> &str {
         self.about.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
     }
+}
+
+fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
+    if let Some(unknown) = dead.iter().find(|name| !nodes.iter().any(|node| node.as_str() == *name))
+    {
+        let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+        return Err(format!("there is no node `{unknown}`; nodes are {}", known.join(", ")));
+    }
+    if !dead.is_empty() && nodes.iter().all(|node| dead.iter().any(|name| name == node.as_str())) {
+        return Err("`dead` names every node: somebody has to be left".to_owned());
+    }
+    Ok(())
 }
 
 fn check_event(
@@ -283,6 +341,13 @@ lost             = 0
                 "more than one event",
             ),
             ("power-loss = { node = \"chronos\" }", "", "x.toml:14:1", "no event"),
+            ("lost             = 0", "dead = [\"zeus\"]", "x.toml:26:", "no node `zeus`"),
+            (
+                "lost             = 0",
+                "dead = [\"hermes\", \"apollo\", \"chronos\"]",
+                "x.toml:26:",
+                "somebody has to be left",
+            ),
         ] {
             assert!(EXAMPLE.contains(from), "{from}");
             let message = message(&EXAMPLE.replacen(from, to, 1));
