@@ -47,5 +47,10 @@ fn describe(scenario: &Scenario, seed: u64) {
         *counts.entry(timed.event.key()).or_default() += 1;
     }
     let counts: Vec<String> = counts.iter().map(|(key, count)| format!("{count} {key}")).collect();
-    println!("{} events within {:?}: {}.", scenario.events.len(), scenario.ends(), counts.join(", "));
+    println!(
+        "{} events within {:?}: {}.",
+        scenario.events.len(),
+        scenario.ends(),
+        counts.join(", ")
+    );
 }

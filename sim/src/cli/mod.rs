@@ -3,10 +3,10 @@
 mod child;
 mod coverage;
 mod everywhere;
+mod explain;
 mod files;
 mod run;
 mod search;
-mod explain;
 mod shrink;
 mod views;
 

@@ -59,7 +59,11 @@ impl Views {
         outcome: &Outcome,
         took: Duration,
     ) -> anyhow::Result<()> {
-        if self.json { print_json(outcome, took) } else { print_line(outcome, took) }
+        if self.json {
+            print_json(outcome, took)
+        } else {
+            print_line(outcome, took)
+        }
         let command = command(scenario, outcome.seed);
         if let Some(failure) = &outcome.failure {
             eprintln!("{failure}\n  reproduce: {command} --trace trace.txt");

@@ -8,7 +8,6 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::fates::{self, Fate, Version};
 use super::model::{Kind, Mark, Model};
-use super::promises::promise;
 use super::rows::{FOCUS_MAX, Rows};
 use super::trees::{self, Cell, Difference};
 use super::{Report, diagram, text};
@@ -114,7 +113,7 @@ fn head(report: &Report<'_>) -> Markup {
         header .broken {
             p .promise {
                 strong { "Broken: " (failure.invariant) }
-                " " (promise(failure.invariant))
+                " " (failure.invariant.sentence())
             }
             div .sentence {
                 h1 { (first) @if others.is_some() { span .joint { "; " } } }

@@ -9,7 +9,6 @@ mod diagram;
 mod fates;
 mod html;
 mod model;
-mod promises;
 mod reading;
 mod rows;
 #[cfg(test)]

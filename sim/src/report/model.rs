@@ -134,7 +134,7 @@ impl Model {
                 at_ns: broken.at_ns,
                 lane,
                 kind: Kind::Failure,
-                what: broken_here(broken.invariant),
+                what: broken_here(broken.invariant.id()),
                 path: broken.path.clone(),
                 more: String::new(),
                 paths: broken.path.iter().cloned().collect(),
@@ -161,12 +161,12 @@ impl Model {
 pub(super) fn planned<'a>(
     report: &'a Report<'a>,
 ) -> impl Iterator<Item = (crate::history::Event<'a>, Option<&'a Planned>)> {
-    let mut plan = report.scenario.events.iter();
+    let mut plan = report.scenario.events.iter().map(|timed| &timed.event).peekable();
     report.record.history.events().map(move |event| {
-        let planned = (event.kind == "event").then(|| plan.next()).flatten();
-        let planned = planned.map(|timed| &timed.event);
         let key = event.detail.split(' ').next().unwrap_or_default();
-        (event, planned.filter(|planned| planned.key() == key))
+        // The world has events of its own between those of the plan.
+        let planned = (event.kind == "event").then(|| plan.next_if(|next| next.key() == key));
+        (event, planned.flatten())
     })
 }
 

@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         let kind = if paths.is_empty() { kind } else { Kind::Detail };
         let nodes = planned.nodes();
         let lane = match (planned, &nodes[..]) {
-            (Planned::Partition(_) | Planned::Hold(_), _) => None,
+            (Planned::Partition(_) | Planned::Hold(_) | Planned::CutConnections(_), _) => None,
             (_, [node]) => self.lanes.iter().position(|lane| lane == node.get_ref()),
             _ => None,
         };
@@ -85,8 +85,11 @@ impl<'a> Reader<'a> {
                 Some(("storm" | "churn", nodes)) => {
                     plain(Kind::Phase, format!("the application is busy on {nodes}"))
                 }
+                // The daemon says so itself.
+                Some(("start", _)) => plain(Kind::Detail, detail.to_owned()),
                 _ => plain(Kind::Fault, detail.replace('-', " ")),
             },
+            "lost" => plain(Kind::Fault, format!("loses its connection to {detail}")),
             "heal" => plain(Kind::Repair, "every fault is healed".into()),
             "phase" => plain(Kind::Phase, phase(detail)),
             "audit" => plain(Kind::Phase, format!("the audit found nothing: {detail}")),
@@ -372,6 +375,10 @@ fn meaning(planned: &Planned) -> (Kind, String) {
         Planned::Hold(hold) => {
             let (left, right) = (names(&hold.between.0), names(&hold.between.1));
             (Kind::Fault, format!("the network holds everything back between {left} and {right}"))
+        }
+        Planned::CutConnections(cut) => {
+            let (left, right) = (names(&cut.between.0), names(&cut.between.1));
+            (Kind::Fault, format!("connections between {left} and {right} are lost"))
         }
         Planned::Heal(_) => (Kind::Repair, "the network is whole again".into()),
         Planned::DiskFull(_) => (Kind::Fault, "disk is full".into()),

@@ -62,7 +62,7 @@ impl Sample {
         );
         let sentence =
             "the daemon published 5119 bytes that are no complete version <anybody> wrote";
-        let failure = Failure::new("S1", 4_012 * MILLISECOND, sentence);
+        let failure = Failure::new(crate::check::Invariant::S1, 4_012 * MILLISECOND, sentence);
         sample.failure = Some(failure.on("chronos").at_path(b"a/one"));
         let entry = |path: &[u8]| EntryRecord {
             path: path.to_vec(),
@@ -130,7 +130,11 @@ impl Sample {
             }
         }
         let path = format!("d{:03}/apollo-1-{}", (files - 1) % 50, files - 1);
-        let failure = Failure::new("L1", files as u64 * MILLISECOND, "the trees differ");
+        let failure = Failure::new(
+            crate::check::Invariant::L1,
+            files as u64 * MILLISECOND,
+            "the trees differ",
+        );
         sample.failure = Some(failure.on("hermes").at_path(path.as_bytes()));
         sample
     }
