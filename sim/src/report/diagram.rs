@@ -87,7 +87,7 @@ pub(super) fn draw(
         row(model, *index, layout.gaps[place], open, fates, path)
     };
     html! {
-        div #diagram style=(format!("--lanes:{}", model.lanes.len())) {
+        div #diagram .focused[path.is_some()] style=(format!("--lanes:{}", model.lanes.len())) {
             div .heads aria-hidden="true" {
                 span .time { "seconds" }
                 @for (lane, name) in model.lanes.iter().enumerate() {
@@ -113,6 +113,8 @@ fn row(
     let mark: &Mark = &model.marks[index];
     // On a narrow screen there is no room on the right of a lane on the right.
     let left = mark.lane.is_some_and(|lane| lane * 2 >= model.lanes.len());
+    // With many lanes there is none on any screen.
+    let far = model.lanes.len() > 4 && mark.lane.is_some_and(|lane| lane + 2 >= model.lanes.len());
     let places: Vec<usize> =
         mark.paths.iter().filter_map(|path| fates.get(path.as_str()).copied()).collect();
     let listed = places.iter().take(ROW_PATHS_MAX).map(ToString::to_string);
@@ -123,16 +125,22 @@ fn row(
         (moment[..moment.len() - 3].to_owned(), moment[moment.len() - 3..].to_owned())
     };
     let lane = mark.lane.map(|lane| lane.to_string());
+    let (what, joint) = match mark.what.strip_suffix(':') {
+        Some(what) => (what, ": "),
+        None => (mark.what.as_str(), " "),
+    };
     let same = mark.path.as_deref() == path;
     let words = html! {
         i .mark aria-hidden="true" {}
         span .text {
-            (mark.what)
-            @if let Some(path) = &mark.path { " " span .path .same[same] { (path) } }
+            (what)
+            @if let Some(path) = &mark.path {
+                span .same[same] { (joint) span .path { (path) } }
+            }
             @if !mark.more.is_empty() { " " (mark.more) }
         }
     };
-    let gap = gap.map(|gap| format!("{} later", text::span(gap)));
+    let gap = gap.map(text::span);
     html! {
         li id=[id] .(mark.kind.name()) .gap[gap.is_some()] data-t=(mark.at_ns) data-l=[lane.clone()] data-gap=[gap]
             data-p=[(!listed.is_empty()).then_some(listed)]
@@ -140,8 +148,8 @@ fn row(
         {
             span .time { (seconds) span .fine { (fine) } }
             @match places.first() {
-                Some(place) => a .label .left[left] href=(format!("#fate-{place}")) { (words) },
-                None => span .label .left[left] { (words) },
+                Some(place) => a .label .left[left] .far[far] href=(format!("#fate-{place}")) { (words) },
+                None => span .label .left[left] .far[far] { (words) },
             }
         }
     }

@@ -140,18 +140,23 @@ impl Version {
         }
     }
 
-    /// When it came to each other node.
-    pub(super) fn arrivals(&self, lanes: &[String]) -> Vec<String> {
-        let others = lanes.iter().enumerate().filter(|(lane, _)| *lane != self.lane);
-        others
-            .map(|(lane, name)| match self.published_ns.get(lane).copied().flatten() {
+    /// When it came to each other node, and to which it never did.
+    pub(super) fn arrivals(&self, lanes: &[String]) -> String {
+        let mut told = Vec::new();
+        let mut never = Vec::new();
+        for (lane, name) in lanes.iter().enumerate().filter(|(lane, _)| *lane != self.lane) {
+            match self.published_ns.get(lane).copied().flatten() {
                 Some(at_ns) => match self.finished_ns.and_then(|begin| at_ns.checked_sub(begin)) {
-                    Some(after) => format!("on {name} {} later", text::span(after)),
-                    None => format!("on {name} at {} s", text::moment(at_ns)),
+                    Some(after) => told.push(format!("on {name} {} later", text::span(after))),
+                    None => told.push(format!("on {name} at {} s", text::moment(at_ns))),
                 },
-                None => format!("never published on {name}"),
-            })
-            .collect()
+                None => never.push(name.as_str()),
+            }
+        }
+        if !never.is_empty() {
+            told.push(format!("never came whole to {}", never.join(", ")));
+        }
+        told.join(", ")
     }
 }
 
@@ -175,10 +180,7 @@ mod tests {
         assert_eq!(fate.end, "at the end on apollo and chronos only");
         let version = &fate.versions[0];
         assert_eq!(version.begin(&lanes), "uploaded on apollo at 0.005000 s, 5,120 bytes");
-        assert_eq!(
-            version.arrivals(&lanes),
-            ["on chronos 4.2 ms later", "never published on hermes"]
-        );
+        assert_eq!(version.arrivals(&lanes), "on chronos 4.2 ms later, never came whole to hermes");
         assert_eq!(version.end, "current on apollo only");
     }
 

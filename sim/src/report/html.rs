@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::fates::{self, Fate};
-use super::model::Model;
+use super::fates::{self, Fate, Version};
+use super::model::{Kind, Mark, Model};
 use super::rows::{FOCUS_MAX, Rows};
 use super::trees::{self, Cell, Difference};
 use super::{Report, diagram, text};
@@ -46,9 +46,12 @@ pub(super) fn page(report: &Report<'_>) -> Markup {
                 (head(report))
                 main {
                     section {
-                        h2 { (heading(path, report)) }
+                        h2 #heading { (heading(path, report)) }
                         (controls(path.is_some(), &model))
                         (diagram::draw(&model, &rows, &places, path))
+                        @if let (Some(_), Some(fate)) = (path, fates.first()) {
+                            (in_short(fate, &model))
+                        }
                         p .note { (left_out(&model, &rows, report)) }
                         (diagram::legend())
                     }
@@ -98,8 +101,13 @@ fn head(report: &Report<'_>) -> Markup {
             }
         };
     };
-    let mut clauses = failure.sentence.split_inclusive("; ");
-    let (first, second) = (clauses.next().unwrap_or_default(), clauses.next());
+    // All of it is there to be found and copied; one sees the first clause large.
+    let (first, others) = match failure.sentence.split_once("; ") {
+        Some((first, others)) => (first, Some(others)),
+        None => (failure.sentence.as_str(), None),
+    };
+    let mut clauses = others.unwrap_or_default().split_inclusive("; ");
+    let second = clauses.next();
     let rest: String = clauses.collect();
     html! {
         header .broken {
@@ -108,7 +116,7 @@ fn head(report: &Report<'_>) -> Markup {
                 " " (failure.invariant.sentence())
             }
             div .sentence {
-                h1 { (first) }
+                h1 { (first) @if others.is_some() { span .joint { "; " } } }
                 @match (second, rest.is_empty()) {
                     (None, _) => {}
                     (Some(second), true) => p .more { (second) },
@@ -116,7 +124,10 @@ fn head(report: &Report<'_>) -> Markup {
                 }
             }
             dl .facts {
-                div { dt { "First bad moment" } dd { (text::moment(failure.at_ns)) " s" } }
+                div {
+                    dt { "First bad moment" }
+                    dd { a href="#first-bad" { (text::moment(failure.at_ns)) " s" } }
+                }
                 @if let Some(node) = &failure.node { div { dt { "Node" } dd { (node) } } }
                 @if let Some(path) = &failure.path {
                     div { dt { "Path" } dd { a #failing-path href="#fate-0" { (path) } } }
@@ -138,7 +149,7 @@ fn command(command: &str) -> Markup {
 
 fn heading(path: Option<&str>, report: &Report<'_>) -> String {
     match (path, report.failure) {
-        (Some(_), _) => format!("The last {FOCUS_MAX} events that touched the path, on any node"),
+        (Some(_), _) => format!("The last {FOCUS_MAX} events that touched it"),
         (None, Some(_)) => format!("The last {FOCUS_MAX} events before it"),
         (None, None) => "What happened".to_owned(),
     }
@@ -251,6 +262,35 @@ fn tree_cell(cell: &Cell, lane: &str) -> Markup {
     }
 }
 
+/// The failing path's story, in a sentence beneath its picture.
+fn in_short(fate: &Fate, model: &Model) -> Markup {
+    html! {
+        p #in-short {
+            span .path { (fate.path) } ": "
+            @match fate.versions.split_last() {
+                None => "uploaded by nobody",
+                Some((version, before)) => {
+                    @if !before.is_empty() {
+                        (text::count(before.len(), "version", "versions")) " before, then "
+                    }
+                    (version.begin(&model.lanes)) ", "
+                    @if unreported(fate, version, model) { "reported by no watcher, " }
+                    (version.arrivals(&model.lanes))
+                },
+            }
+            "; " strong .bad[fate.bad] { (fate.end) } "."
+        }
+    }
+}
+
+/// Whether the daemon beside the application that wrote it was never told to look there.
+fn unreported(fate: &Fate, version: &Version, model: &Model) -> bool {
+    let reports = |mark: &Mark| {
+        mark.kind == Kind::Hint && mark.lane == Some(version.lane) && mark.touches(&fate.path)
+    };
+    version.finished_ns.is_some() && !model.marks.iter().any(reports)
+}
+
 /// What became of files; the panel of the diagram shows these too.
 fn stories(model: &Model, fates: &[Fate]) -> Markup {
     html! {
@@ -269,7 +309,7 @@ fn stories(model: &Model, fates: &[Fate]) -> Markup {
                         @for version in &fate.versions {
                             li {
                                 (version.begin(&model.lanes)) ": "
-                                (version.arrivals(&model.lanes).join(", ")) "; "
+                                (version.arrivals(&model.lanes)) "; "
                                 span .bad[version.lost] { (version.end) } "."
                             }
                         }

@@ -134,7 +134,7 @@ impl Model {
                 at_ns: broken.at_ns,
                 lane,
                 kind: Kind::Failure,
-                what: format!("{} is broken here", broken.invariant),
+                what: broken_here(broken.invariant.id()),
                 path: broken.path.clone(),
                 more: String::new(),
                 paths: broken.path.iter().cloned().collect(),
@@ -161,13 +161,21 @@ impl Model {
 pub(super) fn planned<'a>(
     report: &'a Report<'a>,
 ) -> impl Iterator<Item = (crate::history::Event<'a>, Option<&'a Planned>)> {
-    let mut plan = report.scenario.events.iter();
+    let mut plan = report.scenario.events.iter().map(|timed| &timed.event).peekable();
     report.record.history.events().map(move |event| {
-        let planned = (event.kind == "event").then(|| plan.next()).flatten();
-        let planned = planned.map(|timed| &timed.event);
         let key = event.detail.split(' ').next().unwrap_or_default();
-        (event, planned.filter(|planned| planned.key() == key))
+        // The world has events of its own between those of the plan.
+        let planned = (event.kind == "event").then(|| plan.next_if(|next| next.key() == key));
+        (event, planned.flatten())
     })
+}
+
+/// Ids of the design are letters and a number; others are words.
+fn broken_here(invariant: &str) -> String {
+    match invariant.ends_with(|last: char| last.is_ascii_digit()) {
+        true => format!("{invariant} is broken here"),
+        false => format!("broken here: {invariant}"),
+    }
 }
 
 fn add_frame(
@@ -177,6 +185,8 @@ fn add_frame(
     arrows: &mut Vec<Arrow>,
 ) {
     let is_batch = frame.kind == "Batch";
+    // One without entries only tells what its sender knows.
+    let matters = is_batch && !frame.entries.is_empty();
     let number = frame.batch.map_or(String::new(), |number| format!(" {number}"));
     let name = if is_batch { "batch" } else { frame.kind };
     let shown = |entry: &crate::frames::EntryRecord| Shown(&entry.path).to_string();
@@ -185,18 +195,19 @@ fn add_frame(
     let mut more = match (&frame.entries[..], is_batch) {
         ([entry], _) => match (entry.kind, entry.inline) {
             ("tombstone", _) => "deleted".to_owned(),
-            ("file", true) => "with its content".to_owned(),
-            ("file", false) => "without its content".to_owned(),
-            (kind, _) => kind.to_owned(),
+            ("file", true) => String::new(),
+            ("file", false) => "(its content follows)".to_owned(),
+            ("dir", _) => "(a directory)".to_owned(),
+            (kind, _) => format!("(a {kind})"),
         },
-        ([], true) => "no entries".to_owned(),
+        ([], true) => "with no entries".to_owned(),
         ([], false) => String::new(),
-        (entries, _) => text::count(entries.len(), "entry", "entries"),
+        (entries, _) => format!("with {}", text::count(entries.len(), "entry", "entries")),
     };
     let mark = |at_ns, lane, kind: Kind, what: String, more: &str| Mark {
         at_ns,
         lane: Some(lane),
-        kind: if is_batch { kind } else { Kind::Detail },
+        kind: if matters { kind } else { Kind::Detail },
         what,
         path: path.clone(),
         more: more.to_owned(),
@@ -214,7 +225,7 @@ fn add_frame(
     }
     let what = format!("{sent} {}{}", frame.to, if path.is_some() { ":" } else { "" });
     marks.push(mark(frame.sent_ns, from_lane, Kind::Sent, what, &more));
-    arrows.push(Arrow { from: marks.len() - 1, to, from_lane, to_lane, matters: is_batch });
+    arrows.push(Arrow { from: marks.len() - 1, to, from_lane, to_lane, matters });
 }
 
 #[cfg(test)]
@@ -258,10 +269,10 @@ mod tests {
         let [arrived, lost] = batches[..] else { panic!("{batches:?}") };
         assert_eq!((arrived.from_lane, arrived.to_lane), (0, 1));
         let text = |index: usize| model.marks[index].text();
-        assert_eq!(text(arrived.from), "sends batch 1 to chronos: a/one with its content");
-        assert_eq!(text(arrived.to.unwrap()), "gets batch 1 from apollo: a/one with its content");
+        assert_eq!(text(arrived.from), "sends batch 1 to chronos: a/one");
+        assert_eq!(text(arrived.to.unwrap()), "gets batch 1 from apollo: a/one");
         assert_eq!(lost.to, None);
-        assert_eq!(text(lost.from), "sends batch 2 to chronos 2 entries, never read");
+        assert_eq!(text(lost.from), "sends batch 2 to chronos with 2 entries, never read");
         assert!(model.marks[lost.from].touches("b two"));
     }
 

@@ -11,7 +11,7 @@ use super::model::{Kind, Mark, planned};
 use super::{Report, text};
 
 /// chainsync's own directory in a share.
-const OWN_DIR: &str = ".chainsync/";
+const OWN_DIR: &str = ".chainsync";
 
 /// Reads a history.
 pub(super) struct Reader<'a> {
@@ -30,6 +30,10 @@ impl<'a> Reader<'a> {
         let mut marks = Vec::with_capacity(report.record.history.len());
         let mut in_staging = Vec::new();
         for (event, planned) in planned(report) {
+            // The frames' own record says more.
+            if matches!(event.kind, "frame" | "got") {
+                continue;
+            }
             let lane = self.lanes.iter().position(|lane| lane == event.node);
             let mark = match planned {
                 Some(planned) => self.planned(&event, planned),
@@ -61,7 +65,7 @@ impl<'a> Reader<'a> {
         let kind = if paths.is_empty() { kind } else { Kind::Detail };
         let nodes = planned.nodes();
         let lane = match (planned, &nodes[..]) {
-            (Planned::Partition(_) | Planned::Hold(_), _) => None,
+            (Planned::Partition(_) | Planned::Hold(_) | Planned::CutConnections(_), _) => None,
             (_, [node]) => self.lanes.iter().position(|lane| lane == node.get_ref()),
             _ => None,
         };
@@ -81,8 +85,11 @@ impl<'a> Reader<'a> {
                 Some(("storm" | "churn", nodes)) => {
                     plain(Kind::Phase, format!("the application is busy on {nodes}"))
                 }
+                // The daemon says so itself.
+                Some(("start", _)) => plain(Kind::Detail, detail.to_owned()),
                 _ => plain(Kind::Fault, detail.replace('-', " ")),
             },
+            "lost" => plain(Kind::Fault, format!("loses its connection to {detail}")),
             "heal" => plain(Kind::Repair, "every fault is healed".into()),
             "phase" => plain(Kind::Phase, phase(detail)),
             "audit" => plain(Kind::Phase, format!("the audit found nothing: {detail}")),
@@ -98,7 +105,7 @@ impl<'a> Reader<'a> {
             "connected" => plain(Kind::Detail, format!("is connected to {detail}")),
             "accepted" => plain(Kind::Detail, format!("takes the call of {detail}")),
             "closed" => plain(Kind::Detail, format!("closes its connection to {detail}")),
-            "send" => plain(Kind::Detail, format!("writes to {detail}")),
+            "garbled" => plain(Kind::Note, format!("what is on the wire cannot be read: {detail}")),
             kind => {
                 let what = format!("{kind} {detail}");
                 with_path(plain(Kind::Detail, what), Place::within(detail))
@@ -160,7 +167,7 @@ enum Place<'a> {
 impl<'a> Place<'a> {
     fn of(absolute: &'a str) -> Self {
         match absolute.strip_prefix(SHARE).and_then(|rest| rest.strip_prefix('/')) {
-            Some(relative) if relative.starts_with(OWN_DIR) => Place::Own(relative),
+            Some(relative) if relative.split('/').next() == Some(OWN_DIR) => Place::Own(relative),
             Some(relative) => Place::Share(relative),
             None => Place::Elsewhere,
         }
@@ -259,7 +266,7 @@ fn disk(event: &Event<'_>, lane: Option<usize>) -> Mark {
         }
         Place::Own(_) => {
             let aside =
-                if more.is_empty() { "in staging".into() } else { format!("{more}, in staging") };
+                if more.is_empty() { "of its own".into() } else { format!("{more}, of its own") };
             Mark { more: aside, ..mark(event, lane, Kind::Detail, verb.into()) }
         }
         Place::Elsewhere => {
@@ -272,7 +279,7 @@ fn disk(event: &Event<'_>, lane: Option<usize>) -> Mark {
 fn watched(event: &Event<'_>, lane: Option<usize>) -> Mark {
     match event.detail.split_once(' ') {
         Some((urgency @ ("Finished" | "Started"), path)) => {
-            let what = if urgency == "Finished" { "is told to look at" } else { "is told of" };
+            let what = if urgency == "Finished" { "watcher reports" } else { "watcher announces" };
             with_path(mark(event, lane, Kind::Hint, what.into()), Some(path))
         }
         _ => {
@@ -370,6 +377,10 @@ fn meaning(planned: &Planned) -> (Kind, String) {
             let (left, right) = (names(&hold.between.0), names(&hold.between.1));
             (Kind::Fault, format!("the network holds everything back between {left} and {right}"))
         }
+        Planned::CutConnections(cut) => {
+            let (left, right) = (names(&cut.between.0), names(&cut.between.1));
+            (Kind::Fault, format!("connections between {left} and {right} are lost"))
+        }
         Planned::Heal(_) => (Kind::Repair, "the network is whole again".into()),
         Planned::DiskFull(_) => (Kind::Fault, "disk is full".into()),
         Planned::DiskFree(_) => (Kind::Repair, "disk has room again".into()),
@@ -431,13 +442,14 @@ mod tests {
                 "write",
                 "/srv/files/.chainsync/staging/7-1 12",
                 Kind::Detail,
-                "writes 12 bytes, in staging",
+                "writes 12 bytes, of its own",
             ),
             ("unlink", "/srv/files/a b", Kind::Removed, "takes away a b"),
-            ("watch", "Finished a b", Kind::Hint, "is told to look at a b"),
+            ("watch", "Finished a b", Kind::Hint, "watcher reports a b"),
             ("watch", "Overflow", Kind::Note, "the watcher says: Overflow"),
             ("probe", "Archived", Kind::Note, "puts a content into its archive"),
             ("start", "3", Kind::Repair, "daemon starts again"),
+            ("mkdir", "/srv/files/.chainsync", Kind::Detail, "makes the directory of its own"),
             ("eio", "at /srv/files/a x", Kind::Detail, "eio at /srv/files/a x a"),
         ] {
             let mark = read(kind, detail);

@@ -19,7 +19,15 @@
   const svg = find('.plane svg');
   const bands = [...svg.querySelectorAll('.band')];
   const arrows = [...svg.querySelectorAll('.arrow')];
+  const diagram = find('#diagram');
   const controls = find('#controls');
+  const heading = find('#heading'), first = heading.textContent;
+  const headings = {
+    focus: first,
+    path: 'Everything that touched it, and the faults',
+    matters: 'What happened in the whole run',
+    all: 'Every event',
+  };
   document.documentElement.classList.add('script');
 
   const span = (ns) => {
@@ -55,7 +63,7 @@
       if (!visible) continue;
       const gap = before !== null && row.at - before >= GAP_NS;
       row.element.classList.toggle('gap', gap);
-      if (gap) row.element.dataset.gap = span(row.at - before) + ' later';
+      if (gap) row.element.dataset.gap = span(row.at - before);
       height += (gap ? GAP : 0) + ROW;
       row.middle = height - ROW / 2;
       before = row.at;
@@ -63,13 +71,14 @@
       open.push(row);
     }
     svg.setAttribute('height', height);
-    const first = open.length ? open[0].at : 0, last = before || 0;
+    heading.textContent = headings[view];
+    const begun = open.length ? open[0].at : 0, last = before || 0;
     for (const band of bands) {
       const from = Number(band.dataset.from), until = Number(band.dataset.until);
       const begin = open.find((row) => row.at >= from), end = open.find((row) => row.at >= until);
-      const top = from < first || !begin ? 0 : begin.middle;
+      const top = from < begun || !begin ? 0 : begin.middle;
       const bottom = end ? end.middle : height;
-      const visible = from <= last && until >= first && bottom > top && lanes.has(Number(band.dataset.l));
+      const visible = from <= last && until >= begun && bottom > top && lanes.has(Number(band.dataset.l));
       place(band, visible, { y: top, height: bottom - top });
     }
     for (const arrow of arrows) {
@@ -80,6 +89,7 @@
     for (const head of document.querySelectorAll('.heads .lane')) {
       head.classList.toggle('off', !lanes.has(Number(head.style.getPropertyValue('--l'))));
     }
+    diagram.classList.toggle('focused', view === 'focus' || view === 'path');
     find('#shown').textContent = count + ' of ' + rows.length + ' events of this page are shown.';
   }
   controls.addEventListener('input', show);

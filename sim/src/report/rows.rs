@@ -30,6 +30,7 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn of(model: &Model, path: Option<&str>) -> Self {
         let marks = &model.marks;
+        let rows_max = |few: usize| if marks.len() <= ROWS_MAX { ROWS_MAX } else { few };
         let at = model.failure.unwrap_or(marks.len().saturating_sub(1));
         let focus = focus(model, path, at);
         let touching = |index: &usize| path.is_some_and(|path| marks[*index].touches(path));
@@ -43,7 +44,7 @@ impl Rows {
         let room = ROWS_MAX.saturating_sub(kept.len());
         kept.extend(matters.take(room));
         let details = nearest(at, marks.len()).filter(|index| !marks[*index].kind.matters());
-        kept.extend(details.take(DETAIL_ROWS_MAX));
+        kept.extend(details.take(rows_max(DETAIL_ROWS_MAX)));
         // An arrow whose other end is missing says nothing.
         let ends: Vec<usize> = model
             .arrows
@@ -132,9 +133,9 @@ mod tests {
             texts,
             [
                 "uploads a/one 5,120 bytes",
-                "is told to look at a/one",
-                "sends batch 1 to chronos: a/one with its content",
-                "gets batch 1 from apollo: a/one with its content",
+                "watcher reports a/one",
+                "sends batch 1 to chronos: a/one",
+                "gets batch 1 from apollo: a/one",
                 "publishes a/one",
                 "S1 is broken here a/one",
             ]
