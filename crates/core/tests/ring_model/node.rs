@@ -24,7 +24,7 @@ pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) replica: ReplicaId,
     /// Changes made under `replica`.
-    counter: u64,
+    pub(crate) counter: u64,
     /// The replica id may not be used for another change: see rule A2.
     pub(crate) unconfirmed: bool,
     /// Replicas taken in this run.
@@ -44,9 +44,9 @@ pub(crate) struct Node {
 /// What is at a name; a deletion leaves its edit, but no inode.
 #[derive(Clone)]
 pub(crate) struct Shown {
-    kind: Kind,
+    pub(crate) kind: Kind,
     stat: Option<Stat>,
-    wall_ms: u64,
+    pub(crate) wall_ms: u64,
 }
 
 /// What a commit needs from outside: who never repeats himself.

@@ -18,10 +18,13 @@ const UPSTREAMS_MAX: usize = 2;
 /// quiet is found.
 const HEAL_ROUNDS_MAX: usize = 60;
 
+#[derive(Clone)]
 pub(crate) struct World {
-    rules: Rules,
+    pub(crate) rules: Rules,
+    /// Off: an acknowledgement is heard in the same moment.
+    pub(crate) acks_take_time: bool,
     pub(crate) nodes: Vec<Node>,
-    links: BTreeMap<(usize, usize), Link>,
+    pub(crate) links: BTreeMap<(usize, usize), Link>,
     snapshots: Vec<Option<Node>>,
     pub(crate) oracle: Oracle,
     /// Grows with everything that happens. A second a step: far more than a tick.
@@ -36,6 +39,7 @@ impl World {
         let replica = |index: usize| ReplicaId(index as u64 + 1);
         Self {
             rules,
+            acks_take_time: false,
             nodes: (0..nodes).map(|index| Node::new(index, replica(index))).collect(),
             links: BTreeMap::new(),
             snapshots: vec![None; nodes],
@@ -72,6 +76,11 @@ impl World {
             }
             Event::Receive { from, to, published } => {
                 self.receive(from % count, to % count, *published)?;
+            }
+            Event::Hear { from, to } => {
+                if let Some(link) = self.links.get_mut(&(from % count, to % count)) {
+                    link.hear();
+                }
             }
             Event::Crash { node } => {
                 self.isolate(node % count);
@@ -170,7 +179,10 @@ impl World {
             Ok(())
         })?;
         if let Some(link) = self.links.get_mut(&(from, to)) {
-            link.hear(&mut self.nodes[to]);
+            link.acknowledge(&mut self.nodes[to]);
+            if !self.acks_take_time {
+                link.hear();
+            }
         }
         Ok(true)
     }
