@@ -43,6 +43,8 @@ struct Writer<'a> {
     bytes: Vec<u8>,
     /// The kept edits, each with its place.
     kept: BTreeMap<Edit, u8>,
+    /// Every replica, in the order that decides between equal times.
+    replicas: Vec<ReplicaId>,
     /// Every counter of a replica that is somebody's knowledge.
     counters: BTreeSet<(ReplicaId, u64)>,
 }
@@ -52,9 +54,17 @@ impl<'a> Writer<'a> {
         let mut kept = referenced(world);
         kept.extend(contested(world, &kept));
         let places = (0..).zip(&kept).map(|(place, edit)| (*edit, place)).collect();
-        let counters =
-            knowledges(world).flat_map(Knowledge::iter).map(|(it, last)| (it, last.counter)).collect();
-        Self { world, bytes: Vec::with_capacity(512), kept: places, counters }
+        let counters = knowledges(world)
+            .flat_map(Knowledge::iter)
+            .map(|(it, last)| (it, last.counter))
+            .collect();
+        let of_nodes =
+            world.nodes.iter().flat_map(|node| node.authors.iter().chain([&node.replica]));
+        let of_dots = world.oracle.versions.keys().map(|dot| &dot.replica);
+        let mut replicas: Vec<ReplicaId> = of_nodes.chain(of_dots).copied().collect();
+        replicas.sort_unstable();
+        replicas.dedup();
+        Self { world, bytes: Vec::with_capacity(512), kept: places, replicas, counters }
     }
 
     fn edits(&mut self) {
@@ -78,8 +88,9 @@ impl<'a> Writer<'a> {
             for (_, stamp, edit) in versions {
                 let Some(place) = self.kept.get(edit) else { continue };
                 self.bytes.push(*place);
-                self.number(dot.replica.0);
-                let wall = kept.iter().filter(|it| oracle.made(**it).wall_ms < stamp.wall_ms).count();
+                self.replica(dot.replica);
+                let wall =
+                    kept.iter().filter(|it| oracle.made(**it).wall_ms < stamp.wall_ms).count();
                 self.number(wall as u64);
                 self.number(u64::from(stamp.counter));
             }
@@ -88,9 +99,9 @@ impl<'a> Writer<'a> {
     }
 
     fn node(&mut self, node: &Node) {
-        self.number(node.replica.0);
+        self.replica(node.replica);
         self.flags([node.unconfirmed]);
-        node.authors.iter().for_each(|replica| self.number(replica.0));
+        node.authors.iter().for_each(|replica| self.replica(*replica));
         self.end();
         for (path, record) in &node.records {
             self.path(path);
@@ -174,7 +185,7 @@ impl<'a> Writer<'a> {
         self.number(covered);
         for (replica, recorded) in knowledge.iter() {
             let below = (replica, 0)..(replica, recorded.counter);
-            self.number(replica.0);
+            self.replica(replica);
             self.number(self.counters.range(below).count() as u64);
         }
         self.end();
@@ -185,6 +196,11 @@ impl<'a> Writer<'a> {
         let versions = self.world.oracle.versions.iter().filter(|(dot, _)| covers(dot));
         let edits = versions.flat_map(|(_, versions)| versions).map(|(_, _, edit)| edit);
         edits.filter_map(|edit| self.kept.get(edit)).fold(0, |covered, place| covered | 1 << place)
+    }
+
+    fn replica(&mut self, replica: ReplicaId) {
+        let place = self.replicas.binary_search(&replica);
+        self.number(place.unwrap() as u64);
     }
 
     fn path(&mut self, path: &RelPath) {

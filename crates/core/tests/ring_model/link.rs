@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::rules::Rules;
 
 /// Batches in flight.
-const WINDOW: usize = 4;
+pub(crate) const WINDOW: usize = 4;
 
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -79,10 +79,10 @@ impl Link {
 
     /// Batches of one entry until the pass that is open, or would be opened now, ends.
     pub(crate) fn batches_left(&self, upstream: &Node) -> usize {
-        let entries = self.pass.as_ref().map_or_else(
-            || journal(upstream, self.position).len(),
-            |pass| pass.entries.len(),
-        );
+        let entries = self
+            .pass
+            .as_ref()
+            .map_or_else(|| journal(upstream, self.position).len(), |pass| pass.entries.len());
         entries.max(1)
     }
 

@@ -21,6 +21,7 @@ mod link;
 mod named;
 mod node;
 mod oracle;
+mod reduce;
 mod rules;
 mod search;
 mod world;
