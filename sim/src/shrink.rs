@@ -101,6 +101,8 @@ fn remove_nodes(best: &mut Scenario, judge: &mut impl Judge) {
 fn without_node(plan: &Scenario, node: &NodeName) -> Scenario {
     let mut smaller = plan.clone();
     smaller.nodes.retain(|other| other != node);
+    smaller.machines.remove(node.as_str());
+    smaller.expect.dead.retain(|other| other != node.as_str());
     smaller.events.retain_mut(|timed| timed.event.forget_node(node.as_str()));
     smaller.drop_impossible();
     smaller
@@ -108,8 +110,11 @@ fn without_node(plan: &Scenario, node: &NodeName) -> Scenario {
 
 /// One thing at a time becomes what it is in most runs.
 fn simplify(best: &mut Scenario, judge: &mut impl Judge) {
-    let knobs: [fn(&mut Scenario); 5] = [
+    let knobs: [fn(&mut Scenario); 8] = [
+        |plan| plan.machines.clear(),
+        |plan| plan.expect.dead.clear(),
         |plan| plan.network = Network::default(),
+        |plan| plan.network.split = None,
         |plan| plan.config = Config::default(),
         |plan| plan.network.bandwidth = None,
         |plan| plan.config.batch_entries_max = None,
@@ -121,6 +126,11 @@ fn simplify(best: &mut Scenario, judge: &mut impl Judge) {
         if simpler.to_toml() != best.to_toml() {
             take_first(best, &[simpler], judge);
         }
+    }
+    for name in best.machines.keys().cloned().collect::<Vec<_>>() {
+        let mut simpler = best.clone();
+        simpler.machines.remove(&name);
+        take_first(best, &[simpler], judge);
     }
     for index in 0..best.events.len() {
         let candidates = simpler_events(&best.events[index].event).into_iter().map(|event| {

@@ -124,6 +124,9 @@ struct SearchArguments {
     /// Does not end at the first failure; failures of one kind are counted
     #[arg(long)]
     keep_going: bool,
+    /// Goes on until this invariant is broken, as in `S3`; other failures are counted
+    #[arg(long, value_name = "INVARIANT", conflicts_with = "keep_going")]
+    until: Option<String>,
     /// Where plans that fail are written
     #[arg(long, default_value = "target/plans")]
     out: PathBuf,
@@ -204,6 +207,7 @@ impl SearchArguments {
             seeds: self.seeds.or(self.time.is_none().then_some(SEEDS_DEFAULT)),
             time: self.time,
             keep_going: self.keep_going,
+            until: self.until.clone(),
             shape: self.shape.shape()?,
             out: self.out.clone(),
         })

@@ -28,6 +28,8 @@ pub(crate) struct Search {
     pub seeds: Option<u64>,
     pub time: Option<Duration>,
     pub keep_going: bool,
+    /// Ends with the first failure of this invariant; others are counted.
+    pub until: Option<String>,
     pub shape: Shape,
     /// Where plans that fail are kept.
     pub out: PathBuf,
@@ -129,6 +131,7 @@ impl Search {
         let Some(told) = verdict.failure else { return Ok(true) };
         let nodes: Vec<&str> = plan.nodes.iter().map(|name| name.as_str()).collect();
         let kind = told.kind(&nodes);
+        let wanted = self.until.as_ref().is_none_or(|until| *until == told.invariant);
         match found.failures.iter_mut().find(|known| known.kind == kind) {
             Some(known) => known.count += 1,
             None => {
@@ -136,7 +139,8 @@ impl Search {
                 found.failures.push(Kind { kind, count: 1, seed, told, plan });
             }
         }
-        Ok(self.keep_going && found.failures.len() < KINDS_MAX)
+        let ends = wanted && !self.keep_going;
+        Ok(!ends && found.failures.len() < KINDS_MAX)
     }
 }
 

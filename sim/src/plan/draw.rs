@@ -9,9 +9,9 @@ use std::time::Duration;
 use chainsync_core::NodeName;
 
 use super::faults::Faults;
-use super::operations::Operations;
+use super::operations::{Operations, pick};
 use crate::rng::Stream;
-use crate::scenario::{Bandwidth, Scenario, Span, SpanRange};
+use crate::scenario::{Bandwidth, MachineKnobs, Scenario, Span, SpanRange};
 
 /// How large plans are; each bound is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub const NODES_MAX: u64 = 7;
 const NAMES: [&str; NODES_MAX as usize] =
     ["apollo", "chronos", "hermes", "hestia", "kronia", "nereus", "triton"];
 
+/// In which steps a clock that stamps changes advances: from the finest to that of a slow kernel.
+const TICKS_NS: [u64; 5] = [0, 1, 1_000, 1_000_000, 10_000_000];
 /// After everything is healed. Far longer than any backoff of the engine: a minute passes in a second.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(90);
 
@@ -45,12 +47,17 @@ pub fn draw(seed: u64, shape: Shape) -> Scenario {
     let span = Duration::from_millis(log_between(&mut rng, 500, 10_000));
     network(&mut plan, &mut rng);
     config(&mut plan, &mut rng);
+    machines(&mut plan, seed);
     let operations = log_between(&mut rng, shape.operations.0, shape.operations.1);
     let what = Operations::draw(&mut Stream::new(seed, "plan-operations", ""), &plan.nodes);
     what.add(&mut plan, &mut Stream::new(seed, "plan-operation", ""), operations, span);
     let faults = rng.between(shape.faults.0, shape.faults.1);
     let how = Faults::draw(&mut Stream::new(seed, "plan-faults", ""));
     how.add(&mut plan, &mut Stream::new(seed, "plan-fault", ""), faults, span);
+    if nodes > 2 && rng.one_in(12) {
+        // One node stays dead when all is healed: the others have to do without it.
+        plan.expect.dead = vec![plan.nodes[rng.between(0, nodes as u64 - 1) as usize].to_string()];
+    }
     plan.drop_impossible();
     plan.expect.lost = Some(0);
     plan.expect.converged_within = Some(Span(CONVERGED_WITHIN));
@@ -64,7 +71,35 @@ fn network(plan: &mut Scenario, rng: &mut Stream) {
     let most = least + micros(rng, 1_000, 100_000);
     plan.network.latency = Some(SpanRange { from: least, to: most });
     if rng.one_in(3) {
+        plan.network.split = Some(rng.between(0, 8));
+    }
+    if rng.one_in(3) {
         plan.network.bandwidth = Some(Bandwidth(log_between(rng, 5_000, 1_000_000) * 1_000));
+    }
+}
+
+/// Of each node by itself, so that one node less leaves the others as they are.
+fn machines(plan: &mut Scenario, seed: u64) {
+    for name in plan.nodes.clone() {
+        let mut rng = Stream::new(seed, "plan-machine", name.as_str());
+        let mut knobs = MachineKnobs::default();
+        if rng.one_in(3) {
+            knobs.tick = Some(Span(Duration::from_nanos(*pick(&mut rng, &TICKS_NS))));
+        }
+        if rng.one_in(4) {
+            knobs.watch_queue = Some(log_between(&mut rng, 8, 16_384));
+        }
+        if rng.one_in(4) {
+            let to = Duration::from_micros(log_between(&mut rng, 100, 50_000));
+            knobs.watch_delay = Some(SpanRange { from: Duration::ZERO, to });
+        }
+        if rng.one_in(6) {
+            let from = Duration::from_nanos(log_between(&mut rng, 500, 20_000));
+            knobs.calls = Some(SpanRange { from, to: from * 3 });
+        }
+        if !knobs.is_default() {
+            plan.machines.insert(name.to_string(), knobs);
+        }
     }
 }
 

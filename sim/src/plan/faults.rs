@@ -1,5 +1,6 @@
 //! What happens to nodes, links and disks in a plan.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use toml::Spanned;
 
 use super::draw::log_between;
 use super::operations::{pick, text};
+use crate::fs::{CallClass, Trouble};
 use crate::rng::Stream;
 use crate::scenario::{
-    ClockEvent, DeathEvent, Direction, Event, HealEvent, HoldEvent, Keeps, NodeEvent,
-    PartitionEvent, PowerLossEvent, Scenario, SignedSpan, Span, WatchLimitEvent,
+    ClockEvent, CutConnectionsEvent, DeathEvent, Direction, DiskFaultEvent, Event, HealEvent,
+    HoldEvent, Keeps, NodeEvent, NoticedBy, PartitionEvent, PowerLossEvent, QuotaEvent, Scenario,
+    SignedSpan, Size, Span, WatchLimitEvent,
 };
 
 /// The classes of faults of one run.
@@ -35,9 +38,14 @@ enum Class {
     WatchLimit,
     WipeIndex,
     RestoreIndex,
+    CutConnections,
+    DiskErrors,
+    SlowDisk,
+    Quota,
+    Unmount,
 }
 
-const CLASSES: [Class; 14] = [
+const CLASSES: [Class; 19] = [
     Class::Crash,
     Class::CrashAtOperation,
     Class::PowerLoss,
@@ -52,6 +60,11 @@ const CLASSES: [Class; 14] = [
     Class::WatchLimit,
     Class::WipeIndex,
     Class::RestoreIndex,
+    Class::CutConnections,
+    Class::DiskErrors,
+    Class::SlowDisk,
+    Class::Quota,
+    Class::Unmount,
 ];
 
 /// How long a fault lasts, in milliseconds: shorter than a heartbeat, and longer than a node may be
@@ -59,6 +72,8 @@ const CLASSES: [Class; 14] = [
 const LASTS_MS: (u64, u64) = (20, 9_000);
 /// Disk operations of a daemon within which it dies.
 const OPERATIONS: (u64, u64) = (1, 300);
+/// Crystals are off by tens of millionths, virtual machines by thousands.
+const DRIFT_MAX: u64 = 10_000;
 /// Clocks are off by up to an hour.
 const SKEW_MS: (u64, u64) = (1, 3_600_000);
 
@@ -106,7 +121,7 @@ fn fault(
         Class::PowerLoss | Class::PowerLossAtOperation => {
             let exact = class == Class::PowerLossAtOperation;
             let before_operation = exact.then(|| operation(rng)).flatten();
-            let keeps = *pick(rng, &[Keeps::Nothing, Keeps::Some]);
+            let keeps = *pick(rng, &[Keeps::Nothing, Keeps::Some, Keeps::Journal]);
             let event = PowerLossEvent { node, before_operation, back_after, keeps };
             vec![(begin, Event::PowerLoss(event))]
         }
@@ -133,7 +148,9 @@ fn fault(
         Class::Clock => {
             let span = Duration::from_millis(log_between(rng, SKEW_MS.0, SKEW_MS.1));
             let skew = SignedSpan { negative: rng.one_in(2), span };
-            vec![(begin, Event::Clock(ClockEvent { node, skew, drift: None }))]
+            let drift = rng.one_in(2).then(|| log_between(rng, 1, DRIFT_MAX) as i64);
+            let drift = drift.map(|drift| if rng.one_in(2) { -drift } else { drift });
+            vec![(begin, Event::Clock(ClockEvent { node, skew, drift }))]
         }
         Class::WatchOverflow => vec![(begin, Event::WatchOverflow(of(&node)))],
         Class::WatchLimit => {
@@ -158,7 +175,58 @@ fn fault(
                 (back, start),
             ]
         }
+        Class::CutConnections => {
+            let noticed_by = *pick(
+                rng,
+                &[NoticedBy::Both, NoticedBy::Both, NoticedBy::First, NoticedBy::Second],
+            );
+            let between = groups(plan, rng);
+            let cut = CutConnectionsEvent { between, noticed_by };
+            vec![(begin, Event::CutConnections(cut))]
+        }
+        Class::DiskErrors => {
+            let (error, on) = error(rng);
+            let exact = rng.one_in(3);
+            let one_in = (!exact).then(|| NonZeroU64::new(log_between(rng, 2, 200))).flatten();
+            let at_operation = exact.then(|| operation(rng)).flatten();
+            let lasts = Some(Span(lasts));
+            let fault = DiskFaultEvent { node, error, on, one_in, at_operation, lasts, by: None };
+            vec![(begin, Event::DiskFault(fault))]
+        }
+        Class::SlowDisk => {
+            let by = Some(Span(Duration::from_millis(log_between(rng, 1, 1_000))));
+            let one_in = NonZeroU64::new(log_between(rng, 1, 50));
+            let (on, lasts) = (BTreeSet::new(), Some(Span(lasts)));
+            let error = Trouble::Slow;
+            let fault = DiskFaultEvent { node, error, on, one_in, at_operation: None, lasts, by };
+            vec![(begin, Event::DiskFault(fault))]
+        }
+        Class::Quota => {
+            let bytes = Some(Size(log_between(rng, 1 << 10, 1 << 20)));
+            let full = Event::Quota(QuotaEvent { node: node.clone(), bytes });
+            vec![(begin, full), (end, Event::Quota(QuotaEvent { node, bytes: None }))]
+        }
+        Class::Unmount => {
+            vec![(begin, Event::UnmountRoot(of(&node))), (end, Event::MountRoot(of(&node)))]
+        }
     }
+}
+
+/// An error, and the calls that it befalls: of the file system, or of the index.
+fn error(rng: &mut Stream) -> (Trouble, BTreeSet<CallClass>) {
+    let errors =
+        [Trouble::Io, Trouble::Full, Trouble::OverQuota, Trouble::Exhausted, Trouble::Forbidden];
+    let error = *pick(rng, &errors);
+    let usual: Vec<CallClass> = error.usual().into_iter().collect();
+    let on = match rng.between(0, 4) {
+        0 if error == Trouble::Io => {
+            [*pick(rng, &[CallClass::IndexRead, CallClass::IndexWrite, CallClass::IndexSync])]
+                .into()
+        }
+        0 | 1 => BTreeSet::new(),
+        _ => [*pick(rng, &usual)].into(),
+    };
+    (error, on)
 }
 
 fn down(node: &Spanned<String>) -> (Event, Event) {
