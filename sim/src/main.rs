@@ -4,6 +4,8 @@
     reason = "the command line reads scenario files and measures real time"
 )]
 
+mod twice;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -70,6 +72,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs scenarios twice, in two processes each, and compares the traces line by line (M1)
+    Twice(twice::Twice),
     /// Lists the scenarios
     List {
         #[arg(default_value = "scenarios")]
@@ -99,6 +103,11 @@ fn main() -> ExitCode {
                 Err(error) => usage_error(&error),
             }
         }
+        Command::Twice(twice) => match twice.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => usage_error(&error),
+        },
         Command::List { directory } => match list(&directory) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => usage_error(&error),

@@ -116,8 +116,7 @@ fn short_writes(split: u64) -> usize {
         Ok(())
     });
     sim.run().unwrap();
-    let short = *lock(&short);
-    short
+    *lock(&short)
 }
 
 #[test]
