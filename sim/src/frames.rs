@@ -37,7 +37,7 @@ struct UnderWay {
 }
 
 /// One frame in one direction of one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FrameRecord {
     /// Counts the connections of the run.
     pub connection: u64,

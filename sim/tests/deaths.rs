@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use chainsync_sim::check::Invariant;
 use chainsync_sim::everywhere::{Baseline, Case, Fault};
 use chainsync_sim::run::run;
 use chainsync_sim::scenario::Scenario;
@@ -96,5 +97,5 @@ fn every_operation_is_a_case_and_each_case_is_a_death() {
     // A death that never comes is a failure, not a success.
     let beyond = Case { node: 1, fault: Fault::Crash, operation: 1_000_000 };
     let failure = baseline.run(&scenario, 1, beyond, None).failure.unwrap();
-    assert_eq!(failure.invariant, "M1");
+    assert_eq!(failure.invariant, Invariant::M1);
 }

@@ -76,6 +76,7 @@ impl Disk {
         let now = self.stamp_ns();
         let meta = Meta { mode, uid: 0, gid: 0, mtime_ns: now, ctime_ns: now };
         let slot = self.allocate(body, meta);
+        self.inode_mut(slot).device = self.inode(dir).device;
         self.enter_name(dir, name.into(), slot, None);
         Ok(slot)
     }
@@ -150,6 +151,7 @@ impl Disk {
         }
         let Some((dir, name)) = self.inode(slot).home.clone() else { return };
         let path = self.path_of(dir, &name);
+        self.judge_place(call, &path);
         if self.in_share(&path).is_some() {
             self.tree_changes += 1;
             if call == "write" {
@@ -178,6 +180,7 @@ impl Disk {
             return fail(EISDIR);
         }
         let path = self.path_of(dir, name);
+        self.judge_removal(actor, slot, &path);
         self.leave_name(dir, name, None);
         self.drop_link(slot);
         self.post(dir, name, Happening::Deleted);
@@ -187,6 +190,7 @@ impl Disk {
 
     pub(crate) fn remove_dir(&mut self, actor: Actor, dir: Slot, name: &[u8]) -> io::Result<()> {
         let slot = self.lookup(dir, name)?;
+        self.check_busy(slot)?;
         if !self.dir(slot)?.names.is_empty() {
             return fail(ENOTEMPTY);
         }
@@ -202,6 +206,7 @@ impl Disk {
 
     pub(crate) fn link(&mut self, dir: Slot, name: &[u8], slot: Slot) -> io::Result<()> {
         check_name(name)?;
+        self.check_devices(slot, dir)?;
         if self.dir(dir)?.names.contains_key(name) {
             return fail(EEXIST);
         }
@@ -222,8 +227,10 @@ impl Disk {
         (to, to_name): (Slot, &[u8]),
         mode: RenameMode,
     ) -> io::Result<()> {
+        self.check_devices(from, to)?;
         let moved = self.lookup(from, from_name)?;
         check_name(to_name)?;
+        self.check_busy(moved)?;
         let target = self.dir(to)?.names.get(to_name).copied();
         if self.inode(to).links == 0 {
             return fail(ENOENT);
@@ -244,6 +251,7 @@ impl Disk {
             _ => {}
         }
         let paths = (self.path_of(from, from_name), self.path_of(to, to_name));
+        self.judge_rename(actor, &paths, mode, (moved, target));
         let (from_twin, to_twin) = self.twins(from, to);
         self.leave_name(from, from_name, Some(to_twin));
         if target.is_some() {
@@ -353,21 +361,24 @@ impl Disk {
         inode.links += 1;
         inode.held += 1;
         inode.home = Some((dir, Name::clone(&name)));
-        self.change_dir(dir, Pending { name: Name::clone(&name), to: Some(slot), twin });
+        self.change_dir(dir, Name::clone(&name), Some(slot), twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.insert(name, slot);
         }
     }
 
     fn leave_name(&mut self, dir: Slot, name: &[u8], twin: Option<Twin>) {
-        self.change_dir(dir, Pending { name: name.into(), to: None, twin });
+        self.change_dir(dir, name.into(), None, twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.remove(name);
         }
     }
 
-    fn change_dir(&mut self, slot: Slot, pending: Pending) {
+    fn change_dir(&mut self, slot: Slot, name: Name, to: Option<Slot>, twin: Option<Twin>) {
         let now = self.stamp_ns();
+        let at = twin.map_or(self.next_token, |twin| twin.token);
+        self.next_token = self.next_token.max(at + 1);
+        let pending = Pending { name, to, at, twin };
         let inode = self.inode_mut(slot);
         (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
         self.mark_dirty(slot);

@@ -5,6 +5,7 @@ use chainsync_core::{FileType, RelPath};
 use chainsync_env::{RenameMode, StorageBackend as _, Vfs as _};
 
 use super::*;
+use crate::check::Invariant;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 use crate::workload::Style;
@@ -363,9 +364,9 @@ fn publishing_what_nobody_wrote_is_noticed() {
         std::mem::take(&mut oracle.failures).first().map(|failure| failure.invariant)
     };
     assert_eq!(publish(b"right", &content), None);
-    assert_eq!(publish(b"wrong", &content), Some("S2"));
-    assert_eq!(publish(b"right", &content[..99]), Some("S1"));
-    assert_eq!(publish(b"right", b""), Some("S1"));
+    assert_eq!(publish(b"wrong", &content), Some(Invariant::S2));
+    assert_eq!(publish(b"right", &content[..99]), Some(Invariant::S1));
+    assert_eq!(publish(b"right", b""), Some(Invariant::S1));
     // Creating the final name itself shows an empty file for a moment.
     drop(fs.create_file(&root, b"direct").unwrap());
     assert_eq!(lock(&lock(&disk).shared.oracle).failures.len(), 1);

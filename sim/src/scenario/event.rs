@@ -8,7 +8,9 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::disk::{DiskFaultEvent, QuotaEvent};
 use super::units::{SignedSpan, Size, Span};
+use crate::workload::Style;
 
 /// A node's name, with its place in the file.
 pub(super) type Name = Spanned<String>;
@@ -58,6 +60,9 @@ pub struct WriteEvent {
     /// How long the upload takes, in many pieces; without it, a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
+    /// How the application stores it; without it, drawn by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
 }
 
 /// A new, empty directory.
@@ -139,6 +144,9 @@ pub enum Keeps {
     Nothing,
     /// Each name, content and page of the index for itself: drawn.
     Some,
+    /// As on a journaled file system: names in the order of their changes, up to a drawn one after
+    /// the last sync of anything; contents and pages of the index for themselves, also in part.
+    Journal,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -198,7 +206,11 @@ pub struct HealEvent {}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClockEvent {
     pub node: Name,
+    /// How far it is off from now on.
     pub skew: SignedSpan,
+    /// How much faster than true time it goes from now on, in millionths; below zero, slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -234,6 +246,8 @@ pub enum Event {
     Heal(HealEvent),
     DiskFull(NodeEvent),
     DiskFree(NodeEvent),
+    DiskFault(DiskFaultEvent),
+    Quota(QuotaEvent),
     Clock(ClockEvent),
     WatchOverflow(NodeEvent),
     WatchLimit(WatchLimitEvent),
@@ -271,6 +285,8 @@ pub(super) struct At {
     heal: Option<HealEvent>,
     disk_full: Option<NodeEvent>,
     disk_free: Option<NodeEvent>,
+    disk_fault: Option<DiskFaultEvent>,
+    quota: Option<QuotaEvent>,
     clock: Option<ClockEvent>,
     watch_overflow: Option<NodeEvent>,
     watch_limit: Option<WatchLimitEvent>,
@@ -307,6 +323,8 @@ impl At {
             self.heal.map(Event::Heal),
             self.disk_full.map(Event::DiskFull),
             self.disk_free.map(Event::DiskFree),
+            self.disk_fault.map(Event::DiskFault),
+            self.quota.map(Event::Quota),
             self.clock.map(Event::Clock),
             self.watch_overflow.map(Event::WatchOverflow),
             self.watch_limit.map(Event::WatchLimit),
@@ -348,6 +366,8 @@ impl Event {
             Event::Heal(_) => "heal",
             Event::DiskFull(_) => "disk-full",
             Event::DiskFree(_) => "disk-free",
+            Event::DiskFault(_) => "disk-fault",
+            Event::Quota(_) => "quota",
             Event::Clock(_) => "clock",
             Event::WatchOverflow(_) => "watch-overflow",
             Event::WatchLimit(_) => "watch-limit",
@@ -363,10 +383,8 @@ impl Event {
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            Event::UnmountRoot(_) | Event::MountRoot(_) => {
-                Err("the simulated disk has one mount only")
-            }
             Event::Reload(_) => Err("the engine has no reload to call"),
+            Event::DiskFault(event) => event.check(),
             _ => Ok(()),
         }
     }
@@ -390,6 +408,8 @@ impl Event {
                 between.0.iter().chain(&between.1).collect()
             }
             Event::Heal(_) => Vec::new(),
+            Event::DiskFault(event) => vec![&event.node],
+            Event::Quota(event) => vec![&event.node],
             Event::Clock(event) => vec![&event.node],
             Event::WatchLimit(event) => vec![&event.node],
             Event::Stop(event)
@@ -405,6 +425,25 @@ impl Event {
             | Event::UnmountRoot(event)
             | Event::MountRoot(event)
             | Event::Reload(event) => vec![&event.node],
+        }
+    }
+
+    /// Takes a node out of it; false if nothing is left.
+    pub fn forget_node(&mut self, name: &str) -> bool {
+        let keep = |names: &mut Vec<Name>| {
+            names.retain(|other| other.get_ref() != name);
+            !names.is_empty()
+        };
+        match self {
+            Event::Storm(event) => keep(&mut event.nodes),
+            Event::Churn(event) => keep(&mut event.nodes),
+            Event::Partition(PartitionEvent { between, .. })
+            | Event::Hold(HoldEvent { between })
+            | Event::CutConnections(CutConnectionsEvent { between, .. }) => {
+                let (left, right) = (keep(&mut between.0), keep(&mut between.1));
+                left && right
+            }
+            other => other.nodes().iter().all(|other| other.get_ref() != name),
         }
     }
 
@@ -428,6 +467,9 @@ impl Event {
             Event::Churn(event) => event.over.0,
             Event::Write(event) | Event::Overwrite(event) => {
                 event.over.map_or(std::time::Duration::ZERO, |over| over.0)
+            }
+            Event::DiskFault(event) => {
+                event.lasts.map_or(std::time::Duration::ZERO, |lasts| lasts.0)
             }
             _ => std::time::Duration::ZERO,
         }

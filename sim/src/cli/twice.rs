@@ -1,7 +1,7 @@
 //! `chainsync-sim twice`: the same seed in two processes, and their traces line by line (M1).
 //!
 //! A hash says that two runs differ, this says where they begin to. Two processes, for the reason
-//! that `run_seeds` gives, and because what differs between processes (addresses, the seeds of hash
+//! that child.rs gives, and because what differs between processes (addresses, the seeds of hash
 //! maps, random numbers of the system) is what must not show.
 
 use std::collections::VecDeque;
