@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chainsync_env::{Env, Point, StorageBackend, WatchError, WatchSink};
 
-use crate::fs::{SimFs, SimStorage};
+use crate::fs::{CallClass, SimFs, SimStorage};
 use crate::machine::Machine;
 use crate::net::SimNet;
 use crate::shared::lock;
@@ -42,6 +42,7 @@ impl Env for SimEnv {
         let mut disk = lock(&self.machine.disk);
         disk.enter(self.process)?;
         disk.operation(self.process, "mkdir")?;
+        disk.fault(CallClass::Create)?;
         disk.create_state_dir(path.as_os_str().as_bytes())
     }
 

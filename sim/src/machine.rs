@@ -113,6 +113,11 @@ impl Machine {
             Ok(node) => node,
             // It fell while it started.
             Err(_) if !lock(&self.disk).is_current(process) => return Ok(()),
+            Err(error) if self.was_refused() => {
+                self.shared.event(&self.name, "refused", format_args!("{error}"));
+                lock(&self.life).running = false;
+                return Ok(());
+            }
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(|source| format!(": {source}"));
                 let reason = reason.unwrap_or_default();
@@ -166,6 +171,13 @@ impl Machine {
         }
     }
 
+    /// Whether the disk refused the present daemon anything: a daemon that ends or does not start
+    /// because of that is right to.
+    pub fn was_refused(&self) -> bool {
+        let disk = lock(&self.disk);
+        disk.has_refused() || disk.is_share_away()
+    }
+
     // What the runner does to it.
 
     pub fn want(&self) {
@@ -188,6 +200,11 @@ impl Machine {
         self.note(IncidentKind::LostPower);
         lock(&self.storages).power_loss(loss, &mut lock(&self.scatter));
         lock(&self.disk).power_loss(loss);
+    }
+
+    /// The daemon has ended by itself: what it had open is closed.
+    pub fn gave_up(&self) {
+        self.crash();
     }
 
     /// SIGSTOP.

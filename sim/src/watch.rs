@@ -18,9 +18,6 @@ use crate::fs::{Disk, SharedDisk, Slot};
 use crate::rng::Stream;
 use crate::shared::lock;
 
-/// How late the reader is, in nanoseconds: a thread that is woken, on a machine that is busy.
-const DELAY_NS: (u64, u64) = (0, 3_000_000);
-
 /// How late the reader of an overflowing queue is: long enough for uploads to be missed.
 const OVERFLOWS_FOR_NS: u64 = 200_000_000;
 
@@ -39,6 +36,8 @@ pub(crate) enum Happening {
 pub(crate) struct Kernel {
     rng: Stream,
     queue_max: usize,
+    /// How late the reader is.
+    delay_ns: (u64, u64),
     instances: BTreeMap<u64, Instance>,
     next_instance: u64,
     next_descriptor: u64,
@@ -78,8 +77,15 @@ pub(crate) struct Delivery {
 }
 
 impl Kernel {
-    pub(crate) fn new(rng: Stream, queue_max: usize) -> Self {
-        Self { rng, queue_max, instances: BTreeMap::new(), next_instance: 1, next_descriptor: 1 }
+    pub(crate) fn new(rng: Stream, queue_max: usize, delay_ns: (u64, u64)) -> Self {
+        Self {
+            rng,
+            queue_max,
+            delay_ns,
+            instances: BTreeMap::new(),
+            next_instance: 1,
+            next_descriptor: 1,
+        }
     }
 
     pub(crate) fn open(&mut self, sink: WatchSink) -> u64 {
@@ -119,7 +125,7 @@ impl Kernel {
         for instance in self.instances.values_mut() {
             if let Some(descriptor) = instance.by_slot.get(&slot).copied() {
                 let event = Queued::Event { descriptor, name: name.into(), happening };
-                instance.push(now_ns, event, self.queue_max, &mut self.rng);
+                instance.push(now_ns, event, self.queue_max, self.delay_ns, &mut self.rng);
             }
         }
     }
@@ -129,7 +135,7 @@ impl Kernel {
         for instance in self.instances.values_mut() {
             if let Some(descriptor) = instance.by_slot.remove(&slot) {
                 let event = Queued::Ignored { descriptor };
-                instance.push(0, event, self.queue_max, &mut self.rng);
+                instance.push(0, event, self.queue_max, self.delay_ns, &mut self.rng);
             }
         }
     }
@@ -138,7 +144,8 @@ impl Kernel {
     pub(crate) fn root_moved(&mut self, slot: Slot) {
         for instance in self.instances.values_mut() {
             if instance.root_slot_is(slot) {
-                instance.push(0, Queued::RootMoved, self.queue_max, &mut self.rng);
+                let event = Queued::RootMoved;
+                instance.push(0, event, self.queue_max, self.delay_ns, &mut self.rng);
             }
         }
     }
@@ -171,7 +178,14 @@ impl Kernel {
 }
 
 impl Instance {
-    fn push(&mut self, now_ns: u64, event: Queued, queue_max: usize, rng: &mut Stream) {
+    fn push(
+        &mut self,
+        now_ns: u64,
+        event: Queued,
+        queue_max: usize,
+        delay_ns: (u64, u64),
+        rng: &mut Stream,
+    ) {
         if self.full || self.queue.back() == Some(&event) {
             return;
         }
@@ -182,7 +196,7 @@ impl Instance {
             return;
         }
         if self.wake_ns == u64::MAX {
-            self.wake_ns = now_ns + rng.between(DELAY_NS.0, DELAY_NS.1);
+            self.wake_ns = now_ns + rng.between(delay_ns.0, delay_ns.1);
         }
         self.queue.push_back(event);
     }
@@ -278,7 +292,9 @@ impl Happening {
 /// A watcher of one tree.
 pub struct SimWatch {
     disk: SharedDisk,
-    root: Vec<u8>,
+    /// Open: watches are set below it, wherever it is by now.
+    root: Slot,
+    boot: u64,
     id: u64,
     process: u64,
 }
@@ -292,15 +308,16 @@ impl SimWatch {
     ) -> Result<Self, WatchError> {
         let mut locked = lock(disk);
         locked.enter(process).map_err(WatchError::Io)?;
-        let id = locked.kernel.open(sink);
-        Ok(Self { disk: SharedDisk::clone(disk), root: root.to_vec(), id, process })
+        let root = locked.resolve(root).map_err(WatchError::Io)?;
+        locked.open(root, false);
+        let (id, boot) = (locked.kernel.open(sink), locked.boot);
+        Ok(Self { disk: SharedDisk::clone(disk), root, boot, id, process })
     }
 
     fn resolve(&self, disk: &Disk, path: Option<&RelPath>) -> io::Result<Slot> {
-        let root = disk.resolve(&self.root)?;
         match path {
-            None => Ok(root),
-            Some(path) => disk.walk(root, path.components()),
+            None => Ok(self.root),
+            Some(path) => disk.walk(self.root, path.components()),
         }
     }
 }
@@ -343,7 +360,11 @@ impl Watch for SimWatch {
 
 impl Drop for SimWatch {
     fn drop(&mut self) {
-        lock(&self.disk).kernel.close(self.id);
+        let mut disk = lock(&self.disk);
+        disk.kernel.close(self.id);
+        if disk.boot == self.boot {
+            disk.close(self.root, false);
+        }
     }
 }
 

@@ -33,6 +33,8 @@ const TCP_CAPACITY: usize = 4_096;
 const PORTS: std::ops::RangeInclusive<u16> = 10_000..=65_535;
 /// An orderly stop that takes longer has failed.
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// `RestartSec` of the daemon's unit: what ends with an error is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// A run beyond this is stuck in the runner itself.
 const RUN_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// What a disk has left when it is "full".
@@ -52,7 +54,8 @@ pub struct World {
     restarting: BTreeMap<usize, Duration>,
     /// When those that died come back by themselves.
     back: BTreeMap<usize, Duration>,
-    capacity_bytes: u64,
+    /// Of each machine's disk.
+    capacity_bytes: Vec<u64>,
     storms: usize,
     pub deaths: u64,
     pub disturbances: Vec<Disturbance>,
@@ -83,11 +86,12 @@ impl World {
 
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
-        let capacity_bytes = DiskOptions::default().capacity_bytes;
-        let mut machines = Vec::new();
+        let (mut machines, mut capacity_bytes) = (Vec::new(), Vec::new());
         for (index, name) in scenario.nodes.iter().enumerate() {
-            let mut knobs = Stream::new(shared.seed, "knobs", name.as_str());
-            let options = DiskOptions { defect, ..draw_options(&mut knobs) };
+            let knobs = scenario.knobs(name.as_str());
+            let drawn = DiskOptions::draw(shared.seed, name.as_str(), &knobs);
+            let options = DiskOptions { defect, ..drawn };
+            capacity_bytes.push(options.capacity_bytes);
             shared.event(
                 name.as_str(),
                 "knobs",
@@ -100,6 +104,9 @@ impl World {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
                 disk.install_share(SHARE.as_bytes())?;
+                if has_own_root(scenario, name) {
+                    disk.install_mount(SHARE.as_bytes())?;
+                }
             }
             machine.want();
             let host = Arc::clone(&machine);
@@ -158,15 +165,7 @@ impl World {
         self.bury_the_fallen();
         let now_ns = self.now_ns();
         self.bounds.look(&self.machines, now_ns)?;
-        for machine in &self.machines {
-            if machine.is_wanted() && !machine.is_running() {
-                let sentence = "the daemon ended by itself";
-                return Err(
-                    Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name)
-                );
-            }
-        }
-        Ok(())
+        self.bring_back_the_refused()
     }
 
     pub fn ask_for_status(&self, ask: bool) {
@@ -268,6 +267,7 @@ impl World {
                 let loss = match death.keeps {
                     Keeps::Nothing => Loss::Strict,
                     Keeps::Some => Loss::Scattered,
+                    Keeps::Journal => Loss::Journal,
                 };
                 self.die(node, Some(loss), death.before_operation, death.back_after);
             }
@@ -312,9 +312,16 @@ impl World {
             Event::Heal(_) => self.heal_network(),
             Event::DiskFull(_) => lock(&machine.disk).options.capacity_bytes = FULL_BYTES,
             Event::DiskFree(_) => {
-                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             }
-            Event::Clock(clock) => lock(&machine.disk).clock_skew_ns = clock.skew.as_nanos(),
+            Event::DiskFault(fault) => lock(&machine.disk).add_fault(fault.fault(now_ns)),
+            Event::Quota(quota) => {
+                lock(&machine.disk).options.quota_bytes = quota.bytes.map(|size| size.0);
+            }
+            Event::Clock(clock) => {
+                let drift = clock.drift.unwrap_or(0);
+                lock(&machine.disk).set_clock(clock.skew.as_nanos(), drift);
+            }
             Event::WatchOverflow(_) => lock(&machine.disk).kernel.overflow(now_ns),
             Event::WatchLimit(limit) => {
                 lock(&machine.disk).options.watches_max =
@@ -333,7 +340,9 @@ impl World {
             Event::Stop(_) if machine.is_wanted() => self.stop(node),
             Event::Stop(_) => {}
             Event::Continue(_) => self.go_on(node),
-            Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
+            Event::UnmountRoot(_) => lock(&machine.disk).unmount_share(),
+            Event::MountRoot(_) => lock(&machine.disk).mount_share(),
+            Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
             }
         }
@@ -347,8 +356,10 @@ impl World {
         self.heal_network();
         for node in 0..self.machines.len() {
             let machine = Arc::clone(&self.machines[node]);
-            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
+            lock(&machine.disk).end_faults();
+            lock(&machine.disk).mount_share();
             if dead.contains(&machine.name) {
                 self.back.remove(&node);
                 if machine.is_wanted() || machine.is_running() {
@@ -444,6 +455,27 @@ impl World {
         }
     }
 
+    /// A daemon may end by itself only if its disk refused it something: systemd starts it again.
+    fn bring_back_the_refused(&mut self) -> Result<(), Failure> {
+        for node in 0..self.machines.len() {
+            let machine = &self.machines[node];
+            if !machine.is_wanted() || machine.is_running() {
+                continue;
+            }
+            if !machine.was_refused() {
+                let sentence = "the daemon ended by itself";
+                return Err(
+                    Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name)
+                );
+            }
+            machine.gave_up();
+            self.deaths += 1;
+            self.disturbed(format!("{} gave up", self.name(node)));
+            self.back.insert(node, self.elapsed() + RESTART_PAUSE);
+        }
+        Ok(())
+    }
+
     /// SIGSTOP: for its peers no better than a death.
     fn stop(&mut self, node: usize) {
         self.machines[node].freeze();
@@ -456,6 +488,7 @@ impl World {
 
     fn crash(&mut self, node: usize) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.machines[node].crash();
         self.sim.crash(self.machines[node].name.as_str());
         self.deaths += 1;
@@ -465,6 +498,7 @@ impl World {
     /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
     fn power_loss(&mut self, node: usize, loss: Loss) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.off.insert(node);
         self.apply_cuts();
         self.machines[node].power_loss(loss);
@@ -551,19 +585,12 @@ impl World {
     }
 }
 
-/// What a machine is like is drawn, so that many seeds see many kinds of machines.
-fn draw_options(knobs: &mut Stream) -> DiskOptions {
-    let defaults = DiskOptions::default();
-    // Kernels before 6.13 stamp in ticks, 4 ms in most distributions; the host reports 20 ms to be
-    // on the safe side.
-    let old_kernel = knobs.one_in(2);
-    DiskOptions {
-        ctime_coarse_ns: if old_kernel { 4_000_000 } else { 0 },
-        ctime_tick_ns: if old_kernel { 20_000_000 } else { 0 },
-        // So short a queue overflows in every burst.
-        watch_queue_max: if knobs.one_in(4) { 32 } else { defaults.watch_queue_max },
-        ..defaults
-    }
+/// Whether the share of a node is a file system of its own.
+fn has_own_root(scenario: &Scenario, node: &NodeName) -> bool {
+    scenario.events.iter().any(|timed| match &timed.event {
+        Event::UnmountRoot(event) => event.node.get_ref() == node.as_str(),
+        _ => false,
+    })
 }
 
 fn pairs(left: &[usize], right: &[usize]) -> Vec<(usize, usize)> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 
+use chainsync_sim::check::Invariant;
 use chainsync_sim::fs::Defect;
 use chainsync_sim::report::{self, Filter, Report};
 use chainsync_sim::run::{Options, Outcome, run_with};
@@ -34,7 +35,7 @@ converged-within = "5s"
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
 
 /// A run in which a defect shows as the violation of this invariant, at some path.
-fn broken(defect: Defect, invariant: &str) -> (Scenario, Outcome) {
+fn broken(defect: Defect, invariant: Invariant) -> (Scenario, Outcome) {
     let scenario = Scenario::parse("storm.toml", STORM).unwrap();
     let options = Options { defect: Some(defect), record: true, ..Options::default() };
     let mut runs = SEEDS.map(|seed| run_with(&scenario, seed, None, &options));
@@ -201,7 +202,7 @@ fn check(html: &str, scenario: &Scenario, outcome: &Outcome) {
 
 #[test]
 fn a_person_finds_on_the_page_what_was_broken_where_and_when() {
-    let (scenario, outcome) = broken(Defect::CutsContents, "S1");
+    let (scenario, outcome) = broken(Defect::CutsContents, Invariant::S1);
     let html = report::html(&input(&scenario, &outcome));
     check(&html, &scenario, &outcome);
     let page = Page::parse(&html);
@@ -215,7 +216,7 @@ fn a_person_finds_on_the_page_what_was_broken_where_and_when() {
 
 #[test]
 fn trees_that_differ_are_side_by_side() {
-    let (scenario, outcome) = broken(Defect::LosesEvents, "L1");
+    let (scenario, outcome) = broken(Defect::LosesEvents, Invariant::L1);
     let html = report::html(&input(&scenario, &outcome));
     check(&html, &scenario, &outcome);
     let page = Page::parse(&html);
@@ -235,7 +236,7 @@ fn trees_that_differ_are_side_by_side() {
 
 #[test]
 fn the_timeline_of_a_failing_run_fits_a_terminal() {
-    let (scenario, outcome) = broken(Defect::CutsContents, "S1");
+    let (scenario, outcome) = broken(Defect::CutsContents, Invariant::S1);
     let input = input(&scenario, &outcome);
     let path = outcome.failure.as_ref().unwrap().path.clone();
     let text = report::timeline(&input, &Filter { path, ..Filter::default() });

@@ -151,6 +151,15 @@ fn write_mark<V: Vfs>(vfs: &V, own: &V::Dir, mark: u64) -> io::Result<()> {
     vfs.sync_dir(own)
 }
 
+/// What an intent left in staging.
+struct Leftover<'a> {
+    path: &'a RelPath,
+    intent: &'a Intent,
+    was: Option<Published>,
+    /// It was taken from its name although it is not deleted (`displaced.rs`).
+    hidden: bool,
+}
+
 impl<E: Env> Share<E> {
     /// Judges every intent that the last run left, and everything that lies in staging. The caller
     /// holds the gate.
@@ -189,12 +198,14 @@ impl<E: Env> Share<E> {
                         let was = record.published();
                         let unstaged = Intent { staged: None, ..intent.clone() };
                         writer.put_intent(path, &unstaged)?;
-                        self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                        let left = Leftover { path, intent, was, hidden: false };
+                        self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;
                     }
                 }
                 Some(identity) => {
                     self.env.probe(Point::IntentFoundDone);
                     let was = record.published();
+                    let hidden = intent.kind.is_live() && !desired.is_live();
                     let mut record = record;
                     record.publish(Published {
                         kind: desired,
@@ -203,7 +214,8 @@ impl<E: Env> Share<E> {
                     });
                     writer.put_record(path, &record)?;
                     writer.remove_intent(path)?;
-                    self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                    let left = Leftover { path, intent, was, hidden };
+                    self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;
                 }
             }
         }
@@ -259,11 +271,10 @@ impl<E: Env> Share<E> {
         &self,
         dirs: &mut Dirs<'_, E::Vfs>,
         writer: &mut crate::index::Writer,
-        path: &RelPath,
-        intent: &Intent,
-        was: Option<Published>,
+        left: Leftover<'_>,
         after: &mut Aftermath,
     ) -> Result<(), ShareError> {
+        let Leftover { path, intent, was, hidden } = left;
         let Some(name) = &intent.staged else { return Ok(()) };
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let read = read_file(&self.vfs, &staging, name.as_bytes());
@@ -287,7 +298,8 @@ impl<E: Env> Share<E> {
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
         let old = was.as_ref().is_some_and(|was| is(&was.kind));
         let concurrent = was.as_ref().is_some_and(|was| was.version.concurrent(&intent.version));
-        if is(&intent.kind) || (old && !concurrent) {
+        let lost = content.is_some() && (hidden || concurrent);
+        if (is(&intent.kind) && !hidden) || (old && !lost) {
             after.garbage.push(name.clone());
         } else if old {
             match &bytes {

@@ -76,6 +76,7 @@ impl Disk {
         let now = self.stamp_ns();
         let meta = Meta { mode, uid: 0, gid: 0, mtime_ns: now, ctime_ns: now };
         let slot = self.allocate(body, meta);
+        self.inode_mut(slot).device = self.inode(dir).device;
         self.enter_name(dir, name.into(), slot, None);
         Ok(slot)
     }
@@ -189,6 +190,7 @@ impl Disk {
 
     pub(crate) fn remove_dir(&mut self, actor: Actor, dir: Slot, name: &[u8]) -> io::Result<()> {
         let slot = self.lookup(dir, name)?;
+        self.check_busy(slot)?;
         if !self.dir(slot)?.names.is_empty() {
             return fail(ENOTEMPTY);
         }
@@ -204,6 +206,7 @@ impl Disk {
 
     pub(crate) fn link(&mut self, dir: Slot, name: &[u8], slot: Slot) -> io::Result<()> {
         check_name(name)?;
+        self.check_devices(slot, dir)?;
         if self.dir(dir)?.names.contains_key(name) {
             return fail(EEXIST);
         }
@@ -224,8 +227,10 @@ impl Disk {
         (to, to_name): (Slot, &[u8]),
         mode: RenameMode,
     ) -> io::Result<()> {
+        self.check_devices(from, to)?;
         let moved = self.lookup(from, from_name)?;
         check_name(to_name)?;
+        self.check_busy(moved)?;
         let target = self.dir(to)?.names.get(to_name).copied();
         if self.inode(to).links == 0 {
             return fail(ENOENT);
@@ -356,21 +361,24 @@ impl Disk {
         inode.links += 1;
         inode.held += 1;
         inode.home = Some((dir, Name::clone(&name)));
-        self.change_dir(dir, Pending { name: Name::clone(&name), to: Some(slot), twin });
+        self.change_dir(dir, Name::clone(&name), Some(slot), twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.insert(name, slot);
         }
     }
 
     fn leave_name(&mut self, dir: Slot, name: &[u8], twin: Option<Twin>) {
-        self.change_dir(dir, Pending { name: name.into(), to: None, twin });
+        self.change_dir(dir, name.into(), None, twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.remove(name);
         }
     }
 
-    fn change_dir(&mut self, slot: Slot, pending: Pending) {
+    fn change_dir(&mut self, slot: Slot, name: Name, to: Option<Slot>, twin: Option<Twin>) {
         let now = self.stamp_ns();
+        let at = twin.map_or(self.next_token, |twin| twin.token);
+        self.next_token = self.next_token.max(at + 1);
+        let pending = Pending { name, to, at, twin };
         let inode = self.inode_mut(slot);
         (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
         self.mark_dirty(slot);

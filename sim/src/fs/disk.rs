@@ -12,7 +12,9 @@ use chainsync_core::Stat;
 
 use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
 use super::fall::Fall;
+use super::faults::Faults;
 use super::inode::{Body, Content, Dir, Durable, Inode, Meta, Name, Slot};
+use super::mounts::Mounts;
 use crate::gate::Gate;
 use crate::rng::Stream;
 use crate::shared::{EPOCH_NS, Shared};
@@ -25,8 +27,8 @@ pub type SharedDisk = Arc<Mutex<Disk>>;
 pub(crate) const ROOT: Slot = 0;
 /// Linux `NAME_MAX`.
 const NAME_BYTES_MAX: usize = 255;
-/// The device number of the file system; any constant would do.
-const DEVICE: u64 = 0x801;
+/// The device number of the first file system; any constant would do.
+pub(crate) const DEVICE: u64 = 0x801;
 
 /// What a system call costs, in nanoseconds: measured on ext4, a warm cache, one core.
 const CALL_NS: (u64, u64) = (1_500, 4_000);
@@ -52,10 +54,16 @@ pub struct DiskOptions {
     /// What `Vfs::ctime_tick_ns` reports.
     pub ctime_tick_ns: i128,
     pub capacity_bytes: u64,
+    /// What may be on the disk before the daemon, and it alone, is refused more.
+    pub quota_bytes: Option<u64>,
     /// `fs.inotify.max_queued_events`.
     pub watch_queue_max: usize,
     /// `fs.inotify.max_user_watches`.
     pub watches_max: usize,
+    /// How late the reader of events is: a thread that is woken, on a machine that is busy.
+    pub watch_delay_ns: (u64, u64),
+    /// What a system call costs.
+    pub call_ns: (u64, u64),
     /// A defect of the system, to see that the checkers notice what it leads to.
     pub defect: Option<Defect>,
 }
@@ -82,8 +90,11 @@ impl Default for DiskOptions {
             ctime_coarse_ns: 0,
             ctime_tick_ns: 0,
             capacity_bytes: 100 << 30,
+            quota_bytes: None,
             watch_queue_max: 16_384,
             watches_max: 1 << 20,
+            watch_delay_ns: (0, 3_000_000),
+            call_ns: CALL_NS,
             defect: None,
         }
     }
@@ -103,7 +114,11 @@ pub struct Disk {
     next_number: u64,
     pub(crate) dirty: Vec<Slot>,
     pub(crate) dirty_dirs: Vec<Slot>,
+    /// Places in the logs of the file systems.
     pub(crate) next_token: u64,
+    /// Up to where each file system's log is durable.
+    pub(crate) committed: BTreeMap<u64, u64>,
+    pub(crate) mounts: Mounts,
     pub(crate) used_bytes: u64,
     /// Counts power cycles: handles of an earlier one are void.
     pub(crate) boot: u64,
@@ -113,6 +128,8 @@ pub struct Disk {
     /// Nanoseconds that the daemon's calls took and that it has not slept yet.
     debt_ns: u64,
     pub clock_skew_ns: i128,
+    /// How much faster than true time the clock goes, in millionths, and since when.
+    pub(crate) clock_drift: (i64, u64),
     pub(crate) rng: Stream,
     pub(crate) kernel: Kernel,
     pub(crate) jobs: Jobs,
@@ -131,6 +148,7 @@ pub struct Disk {
     pub(crate) operations: Vec<&'static str>,
     /// Before which of them it dies.
     pub(crate) falls: BTreeMap<u64, Fall>,
+    pub(crate) faults: Faults,
     /// It died in this tick: the world has to notice.
     pub fallen: Option<Fall>,
 }
@@ -140,7 +158,11 @@ impl Disk {
         let seed = shared.seed;
         let mut rng = Stream::new(seed, "disk", node);
         let listing_salt = rng.draw();
-        let kernel = Kernel::new(Stream::new(seed, "watch", node), options.watch_queue_max);
+        let kernel = Kernel::new(
+            Stream::new(seed, "watch", node),
+            options.watch_queue_max,
+            options.watch_delay_ns,
+        );
         let jobs = Jobs::new(Stream::new(seed, "writers", node));
         let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime_ns: EPOCH_NS, ctime_ns: EPOCH_NS };
         let mut disk = Self {
@@ -155,12 +177,15 @@ impl Disk {
             dirty: Vec::new(),
             dirty_dirs: Vec::new(),
             next_token: 1,
+            committed: BTreeMap::new(),
+            mounts: Mounts::default(),
             used_bytes: 0,
             boot: 0,
             process: 0,
             clock_ns: 0,
             debt_ns: 0,
             clock_skew_ns: 0,
+            clock_drift: (0, 0),
             rng,
             kernel,
             jobs,
@@ -172,6 +197,7 @@ impl Disk {
             gate: Arc::default(),
             operations: Vec::new(),
             falls: BTreeMap::new(),
+            faults: Faults::new(Stream::new(seed, "disk-faults", node)),
             fallen: None,
         };
         let root = disk.allocate(Body::Dir(Dir::default()), meta);
@@ -196,7 +222,7 @@ impl Disk {
             return fail(EIO);
         }
         self.calls += 1;
-        let (low, high) = CALL_NS;
+        let (low, high) = self.options.call_ns;
         let cost = self.rng.between(low, high);
         self.debt_ns += cost;
         self.advance(cost);
@@ -216,6 +242,7 @@ impl Disk {
     /// A new life of the daemon; every handle of an earlier one fails from now on.
     pub fn new_process(&mut self) -> u64 {
         self.process += 1;
+        self.faults.new_life();
         self.process
     }
 
@@ -233,9 +260,19 @@ impl Disk {
         self.clock_ns = self.now_ns() + by_ns;
     }
 
+    /// Sets the clock, and how fast it goes from now on.
+    pub fn set_clock(&mut self, skew_ns: i128, drift_ppm: i64) {
+        self.clock_skew_ns = skew_ns;
+        self.clock_drift = (drift_ppm, self.now_ns());
+    }
+
     /// This machine's wall clock.
     pub fn wall_ns(&mut self) -> i128 {
-        EPOCH_NS + i128::from(self.now_ns()) + self.clock_skew_ns
+        let now_ns = self.now_ns();
+        let (drift_ppm, since_ns) = self.clock_drift;
+        let drifted_ns =
+            i128::from(now_ns.saturating_sub(since_ns)) * i128::from(drift_ppm) / 1_000_000;
+        EPOCH_NS + i128::from(now_ns) + self.clock_skew_ns + drifted_ns
     }
 
     /// The stamp of a change.
@@ -267,6 +304,7 @@ impl Disk {
         let durable = Durable { meta, content: Content::default() };
         let inode = Inode {
             number,
+            device: DEVICE,
             body,
             meta,
             links: 0,
@@ -275,6 +313,7 @@ impl Disk {
             held: 0,
             home: None,
             durable,
+            lost: None,
             dirty: false,
         };
         match self.free_slots.pop() {
@@ -358,7 +397,8 @@ impl Disk {
         self.dir(dir)?.names.get(name).copied().ok_or_else(|| errno(ENOENT))
     }
 
-    /// The directory at `/`-separated components below `from`, without following symlinks.
+    /// The directory at `/`-separated components below `from`, without following symlinks or leaving
+    /// the file system.
     pub(crate) fn walk<'a>(
         &self,
         from: Slot,
@@ -368,7 +408,7 @@ impl Disk {
         for component in components.filter(|component| !component.is_empty()) {
             slot = self.lookup(slot, component)?;
             match self.inode(slot).body {
-                Body::Dir(_) => {}
+                Body::Dir(_) => self.stay_within(slot)?,
                 Body::Symlink(_) => return fail(super::errno::ELOOP),
                 Body::File(_) => return fail(ENOTDIR),
             }
@@ -376,9 +416,16 @@ impl Disk {
         Ok(slot)
     }
 
-    /// The directory at an absolute path.
+    /// The directory at an absolute path, across mounts.
     pub fn resolve(&self, path: &[u8]) -> io::Result<Slot> {
-        self.walk(ROOT, path.split(|byte| *byte == b'/'))
+        let components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        components.into_iter().try_fold(ROOT, |slot, component| {
+            let below = self.lookup(slot, component)?;
+            if self.is_mount_point(below) {
+                return Ok(self.across(below));
+            }
+            self.walk(slot, std::iter::once(component))
+        })
     }
 
     /// The absolute path of a name; of a directory that has been removed, what it was last.
@@ -417,7 +464,7 @@ impl Disk {
         };
         Stat {
             file_type: inode.file_type(),
-            device: DEVICE,
+            device: inode.device,
             inode: inode.number,
             links,
             size: inode.size(),

@@ -15,6 +15,8 @@ pub(crate) type Content = Arc<Vec<u8>>;
 #[derive(Debug)]
 pub(crate) struct Inode {
     pub number: u64,
+    /// The file system it is on.
+    pub device: u64,
     pub body: Body,
     pub meta: Meta,
     /// Names that lead here.
@@ -28,6 +30,8 @@ pub(crate) struct Inode {
     pub home: Option<(Slot, Name)>,
     /// What a power loss leaves.
     pub durable: Durable,
+    /// A content that the kernel takes for stored, and that a failed sync has lost.
+    pub lost: Option<Content>,
     /// Whether `durable` lags behind.
     pub dirty: bool,
 }
@@ -67,6 +71,8 @@ pub(crate) struct Dir {
 pub(crate) struct Pending {
     pub name: Name,
     pub to: Option<Slot>,
+    /// Its place in the log of the file system; both halves of a rename have the same.
+    pub at: u64,
     /// The other half of a rename: both become durable or neither, as on every journaled file
     /// system.
     pub twin: Option<Twin>,

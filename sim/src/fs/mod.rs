@@ -3,7 +3,7 @@
 //!
 //! Inodes, not paths: an unlinked file stays readable, a renamed directory keeps its children, a
 //! number is used again. Errors carry the errno of Linux. It deliberately knows no permissions (the
-//! daemon runs as root), one mount only, no special files.
+//! daemon runs as root; a call may be refused all the same, `faults`), no special files.
 
 mod calls;
 mod disk;
@@ -12,8 +12,16 @@ mod errno;
 mod fall;
 #[cfg(test)]
 mod fall_tests;
+mod faults;
+#[cfg(test)]
+mod faults_tests;
 mod inode;
+mod journal;
 mod judged;
+mod mounts;
+#[cfg(test)]
+mod mounts_tests;
+mod options;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -23,6 +31,7 @@ mod writer;
 pub use disk::{Actor, Defect, Disk, DiskOptions, SharedDisk};
 pub use durability::Loss;
 pub use fall::Fall;
+pub use faults::{CallClass, Chance, Fault, Trouble};
 pub(crate) use inode::{Body, Content, Slot};
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};

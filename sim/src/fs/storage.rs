@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use chainsync_env::StorageBackend;
 
-use super::disk::SharedDisk;
+use super::disk::{DEVICE, SharedDisk};
 use super::durability::Loss;
 use super::errno::{EINVAL, EIO, fail};
+use super::faults::CallClass;
+use super::journal::SECTOR_BYTES;
 use crate::rng::Stream;
 use crate::shared::lock;
 
@@ -29,20 +31,26 @@ struct Stored {
 }
 
 impl Stored {
-    /// Of what was written and not synced, some pages reach the disk, in any order.
-    fn scatter(&mut self, rng: &mut Stream) {
+    /// Of what was written and not synced, some pages reach the disk, in any order. `tears`: some of
+    /// them in part.
+    fn scatter(&mut self, rng: &mut Stream, tears: bool) {
         for (offset, length) in std::mem::take(&mut self.dirty) {
             let end = (offset + length).min(self.bytes.len());
             let mut from = offset;
             while from < end {
-                let to = (from - from % PAGE_BYTES + PAGE_BYTES).min(end);
+                let next = (from - from % PAGE_BYTES + PAGE_BYTES).min(end);
                 if rng.one_in(2) {
+                    let sectors = (next - from).div_ceil(SECTOR_BYTES) as u64;
+                    let to = match tears && rng.one_in(TEARS_ONE_IN) {
+                        true => (from + rng.between(0, sectors) as usize * SECTOR_BYTES).min(next),
+                        false => next,
+                    };
                     if self.durable.len() < to {
                         self.durable.resize(to, 0);
                     }
                     self.durable[from..to].copy_from_slice(&self.bytes[from..to]);
                 }
-                from = to;
+                from = next;
             }
         }
     }
@@ -56,14 +64,18 @@ pub type SharedStorages = Arc<Mutex<Storages>>;
 
 /// What a disk stores as a whole.
 const PAGE_BYTES: usize = 4096;
+/// Few pages are under way at the very moment.
+const TEARS_ONE_IN: u64 = 8;
 /// A sync of the index: a commit on an SSD.
 const SYNC_NS: (u64, u64) = (150_000, 900_000);
 
 impl Storages {
     pub fn power_loss(&mut self, loss: Loss, rng: &mut Stream) {
         for stored in self.0.values_mut() {
-            if loss == Loss::Scattered {
-                stored.scatter(rng);
+            match loss {
+                Loss::Strict => {}
+                Loss::Scattered => stored.scatter(rng, false),
+                Loss::Journal => stored.scatter(rng, true),
             }
             stored.bytes.clone_from(&stored.durable);
             stored.dirty.clear();
@@ -120,6 +132,7 @@ impl SimStorage {
         {
             let mut disk = lock(disk);
             disk.enter(process)?;
+            disk.fault(CallClass::Open)?;
             let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
             disk.resolve(&path[..parent])?;
         }
@@ -137,6 +150,12 @@ impl SimStorage {
         })
     }
 
+    fn operation(&self, call: &'static str, class: CallClass) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        disk.operation(self.process, call)?;
+        disk.fault(class)
+    }
+
     fn with<R>(&self, call: impl FnOnce(&mut Stored) -> io::Result<R>) -> io::Result<R> {
         let mut storages = lock(&self.storages);
         match storages.0.get_mut(&self.path) {
@@ -152,6 +171,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        lock(&self.disk).fault(CallClass::IndexRead)?;
         self.with(|stored| {
             let range = offset as usize..offset as usize + out.len();
             match stored.bytes.get(range) {
@@ -165,7 +185,7 @@ impl StorageBackend for SimStorage {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        lock(&self.disk).operation(self.process, "set-len-index")?;
+        self.operation("set-len-index", CallClass::IndexWrite)?;
         self.with(|stored| {
             let (before, after) = (stored.bytes.len(), length as usize);
             stored.bytes.resize(after, 0);
@@ -179,6 +199,14 @@ impl StorageBackend for SimStorage {
 
     fn sync_data(&self) -> io::Result<()> {
         lock(&self.disk).operation(self.process, "sync-index")?;
+        let refused = lock(&self.disk).fault(CallClass::IndexSync);
+        if refused.is_err() {
+            // The pages count as clean from now on: the next sync will not store them.
+            self.with(|stored| {
+                stored.dirty.clear();
+                refused
+            })?;
+        }
         let synced = self.with(|stored| {
             stored.durable.resize(stored.bytes.len(), 0);
             let mut synced = 0;
@@ -193,6 +221,8 @@ impl StorageBackend for SimStorage {
         })?;
         let mut disk = lock(&self.disk);
         disk.owe(SYNC_NS);
+        // State is on the first file system.
+        disk.commit_log(DEVICE);
         disk.event("sync-index", format_args!("{synced}"));
         Ok(())
     }
@@ -201,8 +231,15 @@ impl StorageBackend for SimStorage {
         let (fell, length) = {
             let mut disk = lock(&self.disk);
             let fell = disk.operation(self.process, "write-index");
-            let length = disk.torn(&fell, data.len());
-            (fell, length)
+            let mut length = disk.torn(&fell, data.len());
+            let failed = fell.and_then(|()| {
+                let refused = disk.fault(CallClass::IndexWrite);
+                if refused.is_err() {
+                    length = disk.written_before_failing(data.len());
+                }
+                refused
+            });
+            (failed, length)
         };
         let data = &data[..length];
         self.with(|stored| {

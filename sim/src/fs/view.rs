@@ -7,6 +7,7 @@ use chainsync_env::{DirEntry, RenameMode, Space, Vfs};
 
 use super::disk::{Actor, Defect, Disk, SharedDisk, listing_order};
 use super::errno::{EINVAL, EIO, EISDIR, ELOOP, fail};
+use super::faults::CallClass;
 use super::inode::{Body, Slot};
 use crate::shared::lock;
 
@@ -38,15 +39,21 @@ impl SimFs {
             let mut locked = lock(disk);
             locked.enter(process)?;
             locked.judge_place("open", path);
+            locked.fault(CallClass::Open)?;
             let slot = locked.resolve(path)?;
             Handle::open(disk, &mut locked, slot, false)
         };
         Ok(Self { disk: SharedDisk::clone(disk), root: std::sync::Arc::new(root), process })
     }
 
-    fn call<R>(&self, call: impl FnOnce(&mut Disk) -> io::Result<R>) -> io::Result<R> {
+    fn call<R>(
+        &self,
+        class: CallClass,
+        call: impl FnOnce(&mut Disk) -> io::Result<R>,
+    ) -> io::Result<R> {
         let mut disk = lock(&self.disk);
         disk.enter(self.process)?;
+        disk.fault(class)?;
         call(&mut disk)
     }
 }
@@ -55,13 +62,31 @@ impl SimFs {
     /// A call that changes something.
     fn change<R>(
         &self,
-        name: &'static str,
+        (class, name): (CallClass, &'static str),
         call: impl FnOnce(&mut Disk) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.call(|disk| {
-            disk.operation(self.process, name)?;
-            call(disk)
-        })
+        let mut disk = lock(&self.disk);
+        disk.enter(self.process)?;
+        disk.operation(self.process, name)?;
+        disk.fault(class)?;
+        call(&mut disk)
+    }
+
+    /// A sync: one that fails has consequences.
+    fn sync(
+        &self,
+        name: &'static str,
+        lose: impl FnOnce(&mut Disk),
+        sync: impl FnOnce(&mut Disk) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        disk.enter(self.process)?;
+        disk.operation(self.process, name)?;
+        if let Err(error) = disk.fault(CallClass::Sync) {
+            lose(&mut disk);
+            return Err(error);
+        }
+        sync(&mut disk)
     }
 }
 
@@ -90,7 +115,7 @@ impl Vfs for SimFs {
     type File = SimFile;
 
     fn open_dir(&self, path: Option<&RelPath>) -> io::Result<SimDir> {
-        self.call(|disk| {
+        self.call(CallClass::Open, |disk| {
             let slot = match path {
                 None => self.root.slot,
                 Some(path) => disk.walk(self.root.slot, path.components())?,
@@ -100,7 +125,7 @@ impl Vfs for SimFs {
     }
 
     fn list(&self, dir: &SimDir) -> io::Result<Vec<DirEntry>> {
-        self.call(|disk| {
+        self.call(CallClass::List, |disk| {
             let names = disk.dir(dir.0.slot)?.names.keys().cloned();
             let names = listing_order(disk.listing_salt ^ dir.0.slot as u64, names);
             Ok(names.into_iter().map(|name| DirEntry { name: name.to_vec() }).collect())
@@ -108,19 +133,21 @@ impl Vfs for SimFs {
     }
 
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
-        self.call(|disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(slot)))
+        self.call(CallClass::Stat, |disk| {
+            disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot)))
+        })
     }
 
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Stat> {
-        self.call(|disk| Ok(disk.stat(dir.0.slot)))
+        self.call(CallClass::Stat, |disk| Ok(disk.stat(dir.0.slot)))
     }
 
     fn stat_file(&self, file: &SimFile) -> io::Result<Stat> {
-        self.call(|disk| Ok(disk.stat(file.0.slot)))
+        self.call(CallClass::Stat, |disk| Ok(disk.stat(file.0.slot)))
     }
 
     fn open_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
-        self.call(|disk| {
+        self.call(CallClass::Open, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match disk.inode(slot).body {
                 Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, false))),
@@ -131,7 +158,7 @@ impl Vfs for SimFs {
     }
 
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.call(|disk| {
+        self.call(CallClass::Read, |disk| {
             let Body::File(content) = &disk.inode(file.0.slot).body else { return fail(EINVAL) };
             let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
             let rest = rest.unwrap_or_default();
@@ -142,21 +169,21 @@ impl Vfs for SimFs {
     }
 
     fn has_writer(&self, file: &SimFile) -> io::Result<Option<bool>> {
-        self.call(|disk| {
+        self.call(CallClass::Stat, |disk| {
             let hidden = disk.options.defect == Some(Defect::HidesWriters);
             Ok(Some(disk.inode(file.0.slot).writers > 0 && !hidden))
         })
     }
 
     fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
-        self.change("create", |disk| {
+        self.change((CallClass::Create, "create"), |disk| {
             let slot = disk.create(Actor::Daemon, dir.0.slot, name, 0o600)?;
             Ok(SimFile(Handle::open(&self.disk, disk, slot, true)))
         })
     }
 
     fn open_own_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
-        self.call(|disk| {
+        self.call(CallClass::Open, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match disk.inode(slot).body {
                 Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, true))),
@@ -167,17 +194,25 @@ impl Vfs for SimFs {
     }
 
     fn write_at(&self, file: &SimFile, data: &[u8], offset: u64) -> io::Result<()> {
-        self.call(|disk| {
-            if !file.0.writable {
-                return fail(libc::EBADF);
+        let mut disk = lock(&self.disk);
+        disk.enter(self.process)?;
+        if !file.0.writable {
+            return fail(libc::EBADF);
+        }
+        let fell = disk.operation(self.process, "write");
+        let mut length = disk.torn(&fell, data.len());
+        let failed = fell.and_then(|()| {
+            let grows = (offset + data.len() as u64).saturating_sub(disk.stat(file.0.slot).size);
+            let refused = disk.fault(CallClass::Write).and_then(|()| disk.within_quota(grows));
+            if refused.is_err() {
+                length = disk.written_before_failing(data.len());
             }
-            let fell = disk.operation(self.process, "write");
-            let length = disk.torn(&fell, data.len());
-            if length > 0 || fell.is_ok() {
-                disk.write(Actor::Daemon, file.0.slot, &data[..length], offset)?;
-            }
-            fell
-        })
+            refused
+        });
+        if length > 0 || failed.is_ok() {
+            disk.write(Actor::Daemon, file.0.slot, &data[..length], offset)?;
+        }
+        failed
     }
 
     fn set_file_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
@@ -201,17 +236,19 @@ impl Vfs for SimFs {
     }
 
     fn make_dir(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<()> {
-        self.change("mkdir", |disk| {
+        self.change((CallClass::Create, "mkdir"), |disk| {
             disk.make_dir(Actor::Daemon, dir.0.slot, name, mode & 0o7777).map(drop)
         })
     }
 
     fn make_symlink(&self, dir: &SimDir, name: &[u8], target: &[u8]) -> io::Result<()> {
-        self.change("symlink", |disk| disk.make_symlink(Actor::Daemon, dir.0.slot, name, target))
+        self.change((CallClass::Create, "symlink"), |disk| {
+            disk.make_symlink(Actor::Daemon, dir.0.slot, name, target)
+        })
     }
 
     fn read_link(&self, dir: &SimDir, name: &[u8]) -> io::Result<Vec<u8>> {
-        self.call(|disk| {
+        self.call(CallClass::Read, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match &disk.inode(slot).body {
                 Body::Symlink(target) => Ok(target.clone()),
@@ -229,37 +266,47 @@ impl Vfs for SimFs {
         mode: RenameMode,
     ) -> io::Result<()> {
         let (from, to) = ((from.0.slot, from_name), (to.0.slot, to_name));
-        self.change("rename", |disk| disk.rename(Actor::Daemon, from, to, mode))
+        self.change((CallClass::Rename, "rename"), |disk| {
+            disk.rename(Actor::Daemon, from, to, mode)
+        })
     }
 
     fn unlink(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.change("unlink", |disk| disk.unlink(Actor::Daemon, dir.0.slot, name))
+        self.change((CallClass::Remove, "unlink"), |disk| {
+            disk.unlink(Actor::Daemon, dir.0.slot, name)
+        })
     }
 
     fn remove_dir(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
-        self.change("rmdir", |disk| disk.remove_dir(Actor::Daemon, dir.0.slot, name))
+        self.change((CallClass::Remove, "rmdir"), |disk| {
+            disk.remove_dir(Actor::Daemon, dir.0.slot, name)
+        })
     }
 
     fn sync_data(&self, file: &SimFile) -> io::Result<()> {
-        self.change("sync", |disk| {
-            disk.sync_data(file.0.slot);
+        let slot = file.0.slot;
+        let lose = |disk: &mut Disk| disk.lose_content(slot);
+        self.sync("sync", lose, |disk| {
+            disk.sync_data(slot);
             Ok(())
         })
     }
 
     fn sync_dir(&self, dir: &SimDir) -> io::Result<()> {
-        self.change("sync-dir", |disk| disk.sync_dir(dir.0.slot))
+        self.sync("sync-dir", |_| {}, |disk| disk.sync_dir(dir.0.slot))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.change("sync-all", |disk| {
-            disk.sync_all();
+        let root = self.root.slot;
+        let lose = |disk: &mut Disk| disk.lose_contents(disk.inode(root).device);
+        self.sync("sync-all", lose, |disk| {
+            disk.sync_all(disk.inode(root).device);
             Ok(())
         })
     }
 
     fn space(&self) -> io::Result<Space> {
-        self.call(|disk| {
+        self.call(CallClass::Stat, |disk| {
             let total_bytes = disk.options.capacity_bytes;
             Ok(Space { free_bytes: total_bytes.saturating_sub(disk.used_bytes), total_bytes })
         })
@@ -277,7 +324,7 @@ impl SimFs {
         call: &'static str,
         change: impl FnOnce(&mut super::inode::Meta),
     ) -> io::Result<()> {
-        self.change(call, |disk| {
+        self.change((CallClass::Metadata, call), |disk| {
             disk.set_meta(Actor::Daemon, slot, call, change);
             Ok(())
         })

@@ -133,7 +133,7 @@ fn fault(
         Class::Clock => {
             let span = Duration::from_millis(log_between(rng, SKEW_MS.0, SKEW_MS.1));
             let skew = SignedSpan { negative: rng.one_in(2), span };
-            vec![(begin, Event::Clock(ClockEvent { node, skew }))]
+            vec![(begin, Event::Clock(ClockEvent { node, skew, drift: None }))]
         }
         Class::WatchOverflow => vec![(begin, Event::WatchOverflow(of(&node)))],
         Class::WatchLimit => {

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::disk::{DiskFaultEvent, QuotaEvent};
 use super::units::{SignedSpan, Size, Span};
 use crate::workload::Style;
 
@@ -143,6 +144,9 @@ pub enum Keeps {
     Nothing,
     /// Each name, content and page of the index for itself: drawn.
     Some,
+    /// As on a journaled file system: names in the order of their changes, up to a drawn one after
+    /// the last sync of anything; contents and pages of the index for themselves, also in part.
+    Journal,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -202,7 +206,11 @@ pub struct HealEvent {}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClockEvent {
     pub node: Name,
+    /// How far it is off from now on.
     pub skew: SignedSpan,
+    /// How much faster than true time it goes from now on, in millionths; below zero, slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -238,6 +246,8 @@ pub enum Event {
     Heal(HealEvent),
     DiskFull(NodeEvent),
     DiskFree(NodeEvent),
+    DiskFault(DiskFaultEvent),
+    Quota(QuotaEvent),
     Clock(ClockEvent),
     WatchOverflow(NodeEvent),
     WatchLimit(WatchLimitEvent),
@@ -275,6 +285,8 @@ pub(super) struct At {
     heal: Option<HealEvent>,
     disk_full: Option<NodeEvent>,
     disk_free: Option<NodeEvent>,
+    disk_fault: Option<DiskFaultEvent>,
+    quota: Option<QuotaEvent>,
     clock: Option<ClockEvent>,
     watch_overflow: Option<NodeEvent>,
     watch_limit: Option<WatchLimitEvent>,
@@ -311,6 +323,8 @@ impl At {
             self.heal.map(Event::Heal),
             self.disk_full.map(Event::DiskFull),
             self.disk_free.map(Event::DiskFree),
+            self.disk_fault.map(Event::DiskFault),
+            self.quota.map(Event::Quota),
             self.clock.map(Event::Clock),
             self.watch_overflow.map(Event::WatchOverflow),
             self.watch_limit.map(Event::WatchLimit),
@@ -352,6 +366,8 @@ impl Event {
             Event::Heal(_) => "heal",
             Event::DiskFull(_) => "disk-full",
             Event::DiskFree(_) => "disk-free",
+            Event::DiskFault(_) => "disk-fault",
+            Event::Quota(_) => "quota",
             Event::Clock(_) => "clock",
             Event::WatchOverflow(_) => "watch-overflow",
             Event::WatchLimit(_) => "watch-limit",
@@ -367,10 +383,8 @@ impl Event {
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            Event::UnmountRoot(_) | Event::MountRoot(_) => {
-                Err("the simulated disk has one mount only")
-            }
             Event::Reload(_) => Err("the engine has no reload to call"),
+            Event::DiskFault(event) => event.check(),
             _ => Ok(()),
         }
     }
@@ -394,6 +408,8 @@ impl Event {
                 between.0.iter().chain(&between.1).collect()
             }
             Event::Heal(_) => Vec::new(),
+            Event::DiskFault(event) => vec![&event.node],
+            Event::Quota(event) => vec![&event.node],
             Event::Clock(event) => vec![&event.node],
             Event::WatchLimit(event) => vec![&event.node],
             Event::Stop(event)
@@ -450,6 +466,9 @@ impl Event {
             Event::Churn(event) => event.over.0,
             Event::Write(event) | Event::Overwrite(event) => {
                 event.over.map_or(std::time::Duration::ZERO, |over| over.0)
+            }
+            Event::DiskFault(event) => {
+                event.lasts.map_or(std::time::Duration::ZERO, |lasts| lasts.0)
             }
             _ => std::time::Duration::ZERO,
         }

@@ -3,12 +3,15 @@
 //! Unknown keys are errors; every error has file, line and column. What is parsed here has been
 //! checked: names are known, paths are paths, every table holds one event.
 
+mod disk;
 mod error;
 mod event;
+mod machine;
 mod timeline;
 mod units;
 mod write;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +20,10 @@ use chainsync_core::{NodeName, RelPath, Ring};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+pub use disk::{DiskFaultEvent, QuotaEvent};
 pub use error::ScenarioError;
 pub use event::*;
+pub use machine::MachineKnobs;
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
@@ -34,6 +39,9 @@ pub struct Scenario {
     pub nodes: Vec<NodeName>,
     pub config: Config,
     pub network: Network,
+    /// What all machines are like, and single ones; the rest is drawn.
+    pub machine: MachineKnobs,
+    pub machines: BTreeMap<String, MachineKnobs>,
     /// In order of time.
     pub events: Vec<TimedEvent>,
     pub expect: Expect,
@@ -127,6 +135,10 @@ struct Raw {
     #[serde(default)]
     network: Network,
     #[serde(default)]
+    machine: MachineKnobs,
+    #[serde(default)]
+    machines: BTreeMap<Spanned<String>, MachineKnobs>,
+    #[serde(default)]
     at: Vec<Spanned<event::At>>,
     expect: Option<Spanned<Expect>>,
 }
@@ -143,6 +155,11 @@ impl Scenario {
             nodes.push(parsed.map_err(|problem| error(name.span(), problem.to_string()))?);
         }
         Ring::new(nodes.clone()).map_err(|problem| error(raw.nodes.span(), problem.to_string()))?;
+        let mut machines = BTreeMap::new();
+        for (name, knobs) in raw.machines {
+            check_name(&name, &nodes, &error)?;
+            machines.insert(name.into_inner(), knobs);
+        }
         let mut events = Vec::new();
         for at in raw.at {
             let span = at.span();
@@ -177,6 +194,8 @@ impl Scenario {
             nodes,
             config: raw.config,
             network: raw.network,
+            machine: raw.machine,
+            machines,
             events,
             expect,
             source: source.to_owned(),
@@ -211,6 +230,8 @@ impl Scenario {
             nodes,
             config: Config::default(),
             network: Network::default(),
+            machine: MachineKnobs::default(),
+            machines: BTreeMap::new(),
             events: Vec::new(),
             expect: Expect::default(),
             source: String::new(),
@@ -227,6 +248,11 @@ impl Scenario {
     pub fn drop_impossible(&mut self) {
         let mut timeline = Timeline::default();
         self.events.retain(|timed| timeline.follow(&timed.event).is_ok());
+    }
+
+    /// What a node's machine is like, as far as the scenario says.
+    pub fn knobs(&self, node: &str) -> MachineKnobs {
+        self.machines.get(node).map_or_else(|| self.machine.clone(), |own| own.or(&self.machine))
     }
 
     /// When the last event is over.
@@ -253,18 +279,26 @@ fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
     Ok(())
 }
 
+fn check_name(
+    name: &Spanned<String>,
+    nodes: &[NodeName],
+    error: &dyn Fn(Range<usize>, String) -> ScenarioError,
+) -> Result<(), ScenarioError> {
+    if nodes.iter().any(|node| node.as_str() == name.get_ref()) {
+        return Ok(());
+    }
+    let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+    let message = format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
+    Err(error(name.span(), message))
+}
+
 fn check_event(
     event: &Event,
     nodes: &[NodeName],
     error: &dyn Fn(Range<usize>, String) -> ScenarioError,
 ) -> Result<(), ScenarioError> {
     for name in event.nodes() {
-        if !nodes.iter().any(|node| node.as_str() == name.get_ref()) {
-            let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-            let message =
-                format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
-            return Err(error(name.span(), message));
-        }
+        check_name(name, nodes, error)?;
     }
     for path in event.paths() {
         if let Err(problem) = RelPath::new(path.get_ref()) {

@@ -20,6 +20,10 @@ impl Scenario {
         let _ = writeln!(text, "nodes = {}", inline(&value(&self.nodes)));
         table(&mut text, "config", &value(&self.config));
         table(&mut text, "network", &value(&self.network));
+        table(&mut text, "machine", &value(&self.machine));
+        for (name, knobs) in &self.machines {
+            table(&mut text, &format!("machines.{name}"), &value(knobs));
+        }
         for timed in &self.events {
             let time = super::Span(timed.time).to_string();
             let _ = writeln!(text, "\n[[at]]\ntime = {}", inline(&Value::String(time)));

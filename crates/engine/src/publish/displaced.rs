@@ -25,7 +25,7 @@ pub(super) struct Displaced {
 enum Fate {
     /// What had been published, and nobody can change it any more.
     Discard,
-    /// The same, but its version lost a conflict.
+    /// The same, but its version lost a conflict, or is hidden by what is above or below it.
     Archive(ContentHash, Option<Bytes>),
     /// Somebody still has it open for writing.
     Hold,
@@ -34,19 +34,28 @@ enum Fate {
 }
 
 impl<E: Env> Job<'_, E> {
-    /// What is to become of what came out.
+    /// What is to become of what came out. `hidden`: it was taken away although it is not deleted,
+    /// because no disk can hold it beside what is above or below it.
     pub(super) fn judge(
         &mut self,
         name: String,
         was: Published,
         intent: &Intent,
+        hidden: bool,
     ) -> Result<Displaced, ShareError> {
-        let fate =
-            self.fate(&name, &was, intent).map_err(ShareError::disk("judging a displaced file"))?;
+        let fate = self
+            .fate(&name, &was, intent, hidden)
+            .map_err(ShareError::disk("judging a displaced file"))?;
         Ok(Displaced { name, was, fate })
     }
 
-    fn fate(&mut self, name: &str, was: &Published, intent: &Intent) -> io::Result<Fate> {
+    fn fate(
+        &mut self,
+        name: &str,
+        was: &Published,
+        intent: &Intent,
+        hidden: bool,
+    ) -> io::Result<Fate> {
         let vfs = &self.share.vfs;
         let staging = self.dirs.staging()?;
         let stat = vfs.stat(&staging, name.as_bytes())?;
@@ -59,9 +68,9 @@ impl<E: Env> Job<'_, E> {
                 Fate::Change { kind, content: None, made_ms }
             });
         }
-        let lost = was.version.concurrent(&intent.version)
-            && was.kind.content().is_some()
-            && was.kind.content() != intent.kind.content();
+        let replaced =
+            was.version.concurrent(&intent.version) && was.kind.content() != intent.kind.content();
+        let lost = was.kind.content().is_some() && (hidden || replaced);
         let file = vfs.open_file(&staging, name.as_bytes())?;
         if vfs.has_writer(&file)? == Some(true) {
             return Ok(Fate::Hold);

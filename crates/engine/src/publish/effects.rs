@@ -120,7 +120,7 @@ impl<E: Env> Job<'_, E> {
         self.dirs.forget(path);
         let mut outcome = self.placed(path, desired, parent)?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
-            *displaced = Some(Box::new(self.judge(name, was, intent)?));
+            *displaced = Some(Box::new(self.judge(name, was, intent, false)?));
         }
         Ok(Some(outcome))
     }
@@ -154,7 +154,8 @@ impl<E: Env> Job<'_, E> {
         }
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
-        let displaced = Some(Box::new(self.judge(name, was, intent)?));
+        let hidden = intent.kind.is_live();
+        let displaced = Some(Box::new(self.judge(name, was, intent, hidden)?));
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced }))
     }
 
@@ -176,7 +177,7 @@ impl<E: Env> Job<'_, E> {
                     // It stays as long as something below it is live, and is nobody's entry.
                     let stat = self.dirs.stat(path).map_err(ShareError::disk("looking"))?;
                     if let Some(stat) = stat {
-                        share.note_implied(path, stat.inode);
+                        share.note_implied(path, &stat);
                     }
                     let kind = desired.clone();
                     return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
@@ -287,7 +288,7 @@ impl<E: Env> Job<'_, E> {
                 Ok(()) => {
                     let stat = self.dirs.stat(&ancestor).map_err(ShareError::disk("looking"))?;
                     if let Some(stat) = stat {
-                        self.share.note_implied(&ancestor, stat.inode);
+                        self.share.note_implied(&ancestor, &stat);
                     }
                     self.touched.insert(ancestor.parent(), parent);
                 }

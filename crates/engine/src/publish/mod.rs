@@ -192,7 +192,7 @@ impl<E: Env> Job<'_, E> {
                         && self.reader.greatest_live_below(path)?.is_some()
                     {
                         // Deleted, and there only because something below it is live.
-                        share.note_implied(path, stat.inode);
+                        share.note_implied(path, stat);
                         let kind = desired;
                         return Ok(Outcome::Done { kind, identity: None, displaced: None });
                     }
