@@ -134,7 +134,7 @@ impl Baseline {
                 show(&shape),
                 show(&self.shape)
             );
-            Failure::new(Invariant::S4, at_ns, sentence).at_path(path)
+            Failure::new(Invariant::L4, at_ns, sentence).at_path(path)
         })
     }
 }
