@@ -16,6 +16,8 @@ mod faults;
 #[cfg(test)]
 mod faults_tests;
 mod inode;
+mod open;
+mod others;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use durability::Loss;
 pub use fall::Fall;
 pub use faults::{CallClass, Chance, Fault, Trouble};
 pub(crate) use inode::{Body, Content, Slot};
+pub use others::OthersFile;
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};
 pub use writer::{Leaf, Tree};
