@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::check::Invariant;
 use crate::failure::Failure;
 use crate::fs::{Fall, Leaf, Loss, Tree};
 use crate::run::{Options, Outcome, run_with};
@@ -115,7 +116,7 @@ impl Baseline {
         let at_ns = outcome.virtual_ms * 1_000_000;
         if outcome.deaths == 0 {
             let sentence = "the operation was never made: the run differs from the undisturbed one";
-            return Some(Failure::new("M1", at_ns, sentence));
+            return Some(Failure::new(Invariant::M1, at_ns, sentence));
         }
         if case.fault != Fault::Crash {
             return None;
@@ -133,7 +134,7 @@ impl Baseline {
                 show(&shape),
                 show(&self.shape)
             );
-            Failure::new("S4", at_ns, sentence).at_path(path)
+            Failure::new(Invariant::S4, at_ns, sentence).at_path(path)
         })
     }
 }

@@ -9,7 +9,7 @@
 //! tasks still run, and nothing they do may be noticed.
 
 use std::future::poll_fn;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use turmoil::net::TcpStream;
@@ -24,6 +24,8 @@ struct Inner {
     waiting: Vec<Waker>,
     /// Connections that the stopped daemon has given up.
     kept: Vec<TcpStream>,
+    /// Connections that the network lost for this end alone: the other end never hears of it.
+    buried: Vec<TcpStream>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,14 +81,28 @@ impl Gate {
         }
     }
 
-    /// Closes what was kept, if the daemon runs: to be called on its host, or the peers do not
-    /// hear of it.
+    /// A connection of whose end nobody is to hear, whatever becomes of this machine.
+    pub(crate) fn bury(&self, stream: TcpStream) {
+        self.inner().buried.push(stream);
+    }
+
+    /// Closes what was kept, unless nobody is to notice yet: to be called on its host, or the
+    /// peers do not hear of it.
     pub(crate) fn close_kept(&self) {
         let kept = {
             let mut inner = self.inner();
-            if inner.state == State::Runs { std::mem::take(&mut inner.kept) } else { Vec::new() }
+            match inner.state {
+                State::Runs | State::Killed => std::mem::take(&mut inner.kept),
+                State::Stopped | State::Dark => Vec::new(),
+            }
         };
         drop(kept);
+    }
+
+    /// Closes what was kept when it is dropped, with the daemon that it is part of: the kernel
+    /// does not wait for the next start.
+    pub(crate) fn until_death(self: &Arc<Self>) -> UntilDeath {
+        UntilDeath(Arc::clone(self))
     }
 
     /// A new life begins: nobody waits any more, and what was kept is nobody's.
@@ -97,5 +113,14 @@ impl Gate {
             (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.kept))
         };
         drop((waiting, kept));
+    }
+}
+
+/// See [`Gate::until_death`].
+pub(crate) struct UntilDeath(Arc<Gate>);
+
+impl Drop for UntilDeath {
+    fn drop(&mut self) {
+        self.0.close_kept();
     }
 }

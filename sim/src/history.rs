@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 /// All events of a run, as the lines that the trace hash is made of.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct History {
     text: String,
     /// Where each line begins, and when it happened.

@@ -11,7 +11,8 @@ use chainsync_engine::{Handle, Node, NodeConfig, Status};
 use crate::env::SimEnv;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
 use crate::gate::{Gate, State};
-use crate::net::SimNet;
+use crate::ledger::IncidentKind;
+use crate::net::{NetOptions, SimNet};
 use crate::rng::Stream;
 use crate::shared::{Shared, lock};
 
@@ -65,7 +66,7 @@ impl Machine {
         index: usize,
         config: NodeConfig,
         options: DiskOptions,
-        bits_per_second: Option<u64>,
+        network: NetOptions,
     ) -> Arc<Self> {
         let name = config.node.to_string();
         let known: BTreeSet<String> = config.nodes.keys().map(ToString::to_string).collect();
@@ -78,7 +79,7 @@ impl Machine {
             shared: Arc::clone(shared),
             disk: disk.shared(),
             storages: SharedStorages::default(),
-            net: SimNet::new(shared, &name, known, bits_per_second, Arc::clone(&gate)),
+            net: SimNet::new(shared, &name, known, network, Arc::clone(&gate)),
             gate,
             scatter: Mutex::new(Stream::new(shared.seed, "scatter", &name)),
             random: Mutex::new(random),
@@ -104,7 +105,9 @@ impl Machine {
             self.gate.reset();
             lock(&self.disk).new_process()
         };
+        let _kept = self.gate.until_death();
         self.shared.event(&self.name, "start", format_args!("{process}"));
+        self.note(IncidentKind::Started);
         let env = SimEnv::new(Arc::clone(&self), process);
         let node = match Node::start(env, self.config.clone()).await {
             Ok(node) => node,
@@ -131,6 +134,7 @@ impl Machine {
         let mut life = lock(&self.life);
         (life.running, life.handle) = (false, None);
         self.shared.event(&self.name, "end", format_args!("{process}"));
+        self.note(IncidentKind::Ended);
         Ok(())
     }
 
@@ -147,15 +151,31 @@ impl Machine {
             if self.ask.load(Ordering::Relaxed)
                 && let Some(status) = handle.status(None).await
             {
+                if status.shares.iter().any(|share| share.halted.is_some()) {
+                    self.accept_deletes(handle).await;
+                }
                 lock(&self.life).status = Some((self.shared.step_ns(), status));
             }
+        }
+    }
+
+    /// A guard asks before it deletes much. What was deleted was deleted by the application, so the
+    /// operator says yes; if it was not, the checkers see that it goes.
+    async fn accept_deletes(&self, handle: &Handle) {
+        if let Ok(reports) = handle.resume(None, true).await {
+            self.shared.event(
+                &self.name,
+                "operator",
+                format_args!("accept-deletes {}", reports.len()),
+            );
         }
     }
 
     /// Whether the disk refused the present daemon anything: a daemon that ends or does not start
     /// because of that is right to.
     pub fn was_refused(&self) -> bool {
-        lock(&self.disk).has_refused()
+        let disk = lock(&self.disk);
+        disk.has_refused() || disk.is_share_away()
     }
 
     // What the runner does to it.
@@ -167,6 +187,7 @@ impl Machine {
     /// kill -9: the disk stays as it is, memory is gone. Called before the tasks are dropped, so
     /// that nothing they do while being dropped reaches the world.
     pub fn crash(&self) {
+        self.note(IncidentKind::Died);
         self.die();
         let mut disk = lock(&self.disk);
         disk.new_process();
@@ -176,6 +197,7 @@ impl Machine {
     /// The power goes: what was not synced is gone as well, or most of it.
     pub fn power_loss(&self, loss: Loss) {
         self.die();
+        self.note(IncidentKind::LostPower);
         lock(&self.storages).power_loss(loss, &mut lock(&self.scatter));
         lock(&self.disk).power_loss(loss);
     }
@@ -199,7 +221,16 @@ impl Machine {
         self.gate.state() == State::Stopped
     }
 
+    /// Tells the ledger.
+    fn note(&self, kind: IncidentKind) {
+        let now = lock(&self.disk).now_ns();
+        lock(&self.shared.oracle).ledger.happened(now, self.index, kind);
+    }
+
+    /// Whatever it was before, stopped or fallen: its kernel closes its connections now. After a
+    /// power loss no packet leaves the machine any more.
     fn die(&self) {
+        self.gate.set(State::Killed);
         lock(&self.storages).crash();
         let mut life = lock(&self.life);
         (life.wanted, life.running, life.handle, life.status) = (false, false, None, None);
@@ -248,7 +279,13 @@ impl Machine {
         lock(&self.life).status = None;
     }
 
+    pub fn wipe_index(&self) {
+        self.note(IncidentKind::IndexLost);
+        lock(&self.storages).wipe();
+    }
+
     pub fn save_index(&self) {
+        self.note(IncidentKind::IndexSaved);
         let saved = lock(&self.storages).save();
         lock(&self.life).saved = Some(saved);
     }
@@ -258,6 +295,7 @@ impl Machine {
         match &lock(&self.life).saved {
             Some(saved) => {
                 lock(&self.storages).restore(saved);
+                self.note(IncidentKind::IndexRestored);
                 true
             }
             None => false,

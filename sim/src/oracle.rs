@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
+use crate::check;
+use crate::digest::Digests;
 use crate::failure::Failure;
 use crate::fs::Content;
+use crate::ledger::{Fact, Ledger, What};
 
 /// Failures kept; the first one is reported, a few more may help.
 const FAILURES_MAX: usize = 16;
-/// The part of a name that marks a copy which the policy `keep-both` makes.
-const CONFLICT_MARK: &[u8] = b".conflict-";
+/// Smaller contents are not one upload's alone: nobody can say which of them was lost.
+pub const KNOWN_AGAIN_BYTES: u64 = 16;
 
 #[derive(Default)]
 pub struct Oracle {
@@ -21,6 +24,8 @@ pub struct Oracle {
     pub uploads: Vec<Upload>,
     by_hash: BTreeMap<ContentHash, usize>,
     pub failures: Vec<Failure>,
+    pub digests: Digests,
+    pub ledger: Ledger,
 }
 
 /// One version of one file that the web application wrote.
@@ -52,7 +57,7 @@ impl Oracle {
         temporary: Option<&[u8]>,
         content: &Content,
     ) -> usize {
-        let hash = ContentHash::of(content);
+        let hash = self.digests.of(content);
         let places = self.places.entry(hash).or_default();
         places.insert(path.to_vec());
         places.extend(temporary.map(<[u8]>::to_vec));
@@ -79,14 +84,14 @@ impl Oracle {
 
     /// `content` was overwritten, deleted or renamed away on a node that had it.
     pub fn replaced(&mut self, content: &Content) {
-        if let Some(id) = self.by_hash.get(&ContentHash::of(content)) {
+        if let Some(id) = self.by_hash.get(&self.digests.of(content)) {
             self.uploads[*id].replaced = true;
         }
     }
 
     /// `content` now also belongs at `path`: it was renamed there.
     pub fn renamed(&mut self, node: usize, content: &Content, path: &[u8]) {
-        let hash = ContentHash::of(content);
+        let hash = self.digests.of(content);
         self.places.entry(hash).or_default().insert(path.to_vec());
         if let Some(id) = self.by_hash.get(&hash) {
             let upload = &mut self.uploads[*id];
@@ -97,7 +102,7 @@ impl Oracle {
 
     /// The mode of a file with `content` was changed.
     pub fn touched(&mut self, content: &Content) {
-        if let Some(id) = self.by_hash.get(&ContentHash::of(content)) {
+        if let Some(id) = self.by_hash.get(&self.digests.of(content)) {
             self.uploads[*id].versions += 1;
         }
     }
@@ -111,14 +116,36 @@ impl Oracle {
 
     /// Somebody gave up in the middle: what is there is a file like any other.
     pub fn left_behind(&mut self, path: &[u8], content: &Content) {
-        self.places.entry(ContentHash::of(content)).or_default().insert(path.to_vec());
+        let hash = self.digests.of(content);
+        self.places.entry(hash).or_default().insert(path.to_vec());
+    }
+
+    /// The application put `content` at `path` of a node: it wrote, renamed or touched it.
+    pub fn put(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
+        self.note(now_ns, node, path, content, What::Put);
+    }
+
+    /// The application took `content` away from `path` of a node, which had it.
+    pub fn took(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, what: What) {
+        self.note(now_ns, node, path, content, what);
+        if what == What::Removed {
+            self.ledger.removed(path);
+        }
     }
 
     /// What a node's tree holds after it lost its power.
-    pub fn survived(&mut self, node: usize, files: &[(Vec<u8>, Content)]) {
+    /// `acknowledged`: what somebody has promised to keep.
+    pub fn survived(
+        &mut self,
+        now_ns: u64,
+        node: usize,
+        files: &[(Vec<u8>, Content)],
+        acknowledged: &BTreeSet<check::Held>,
+    ) {
         let mut present = BTreeSet::new();
         for (path, content) in files {
-            let hash = ContentHash::of(content);
+            self.note(now_ns, node, path, content, What::Survived);
+            let hash = self.digests.of(content);
             self.places.entry(hash).or_default().insert(path.clone());
             present.insert((path, hash));
         }
@@ -131,7 +158,8 @@ impl Oracle {
             }
             // A file that is back under its temporary name only is an upload that never happened;
             // one that is back under an older name is a rename that never happened.
-            if upload.node == node && !kept_elsewhere {
+            let promised = acknowledged.contains(&(upload.path.clone(), upload.hash));
+            if upload.node == node && !kept_elsewhere && !promised {
                 upload.excused = true;
             } else if upload.named_on == node
                 && let Some(path) = paths.get(&upload.hash)
@@ -143,36 +171,46 @@ impl Oracle {
 
     /// A daemon gave a file its final name: S1, S2.
     pub fn published(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
-        let hash = ContentHash::of(content);
-        let failure = match self.places.get(&hash) {
-            Some(places) if places.contains(path) || is_conflict_copy(path) => {
-                // Under its temporary name it has not arrived.
-                if let Some(id) = self.by_hash.get(&hash)
-                    && self.uploads[*id].path == path
-                {
-                    self.uploads[*id].published_ns[node].get_or_insert(now_ns);
-                }
-                return;
-            }
-            Some(places) => {
-                let example = places.first().map(|path| crate::trace::Shown(path).to_string());
-                let sentence = format!(
-                    "the daemon published a content under a name that nobody gave it; it belongs \
-                     at {}",
-                    example.unwrap_or_default()
-                );
-                Failure::new("S2", now_ns, sentence)
-            }
-            None => {
-                let sentence = format!(
-                    "the daemon published {} bytes that are no complete version anybody wrote",
-                    content.len()
-                );
-                Failure::new("S1", now_ns, sentence)
-            }
-        };
-        let node = self.node_names.get(node).cloned().unwrap_or_default();
-        self.fail(failure.on(&node).at_path(path));
+        let hash = self.digests.of(content);
+        self.note(now_ns, node, path, content, What::Published);
+        let places = self.places.get(&hash);
+        let judged = check::whole(places.is_some(), content.len(), now_ns)
+            .and_then(|()| places.map_or(Ok(()), |places| check::in_place(places, path, now_ns)));
+        if let Err(failure) = judged {
+            let node = self.node_names.get(node).cloned().unwrap_or_default();
+            self.fail(failure.on(&node).at_path(path));
+        } else if let Some(id) = self.by_hash.get(&hash)
+            && self.uploads[*id].path == path
+        {
+            // Under its temporary name it has not arrived.
+            self.uploads[*id].published_ns[node].get_or_insert(now_ns);
+        }
+    }
+
+    /// A daemon took a content away from its final name, or put another one there.
+    pub fn displaced(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
+        self.note(now_ns, node, path, content, What::Displaced);
+    }
+
+    /// Notes what happened to a content that is one upload's alone.
+    fn note(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, what: What) {
+        if what == What::Put {
+            self.ledger.no_directory(path);
+        }
+        if content.len() as u64 >= KNOWN_AGAIN_BYTES {
+            let hash = self.digests.of(content);
+            self.ledger.note(path, hash, Fact { at_ns: now_ns, node, what });
+        }
+    }
+
+    /// A daemon removed a name: S6, S8.
+    pub fn removed_by_daemon(&mut self, now_ns: u64, node: usize, path: &[u8]) {
+        let count = self.ledger.removed_by_daemon(node, path);
+        let judged = check::removed(&self.ledger, node, path, count, now_ns);
+        if let Err(failure) = judged {
+            let node = self.node_names.get(node).cloned().unwrap_or_default();
+            self.fail(failure.on(&node).at_path(path));
+        }
     }
 
     pub fn fail(&mut self, failure: Failure) {
@@ -183,12 +221,9 @@ impl Oracle {
 
     /// Uploads that somebody finished and nobody took back: they have to be somewhere.
     pub fn standing(&self) -> impl Iterator<Item = &Upload> {
-        self.uploads
-            .iter()
-            .filter(|upload| upload.finished_ns.is_some() && !upload.replaced && !upload.excused)
+        self.uploads.iter().filter(|upload| {
+            let known_again = upload.size >= KNOWN_AGAIN_BYTES;
+            upload.finished_ns.is_some() && !upload.replaced && !upload.excused && known_again
+        })
     }
-}
-
-fn is_conflict_copy(path: &[u8]) -> bool {
-    path.windows(CONFLICT_MARK.len()).any(|window| window == CONFLICT_MARK)
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::check::{self, SHARE};
+use crate::check::{self, Invariant, SHARE};
 use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
+use crate::machine::Machine;
+use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
@@ -54,6 +57,9 @@ pub struct Outcome {
     /// The first node's tree at the end.
     #[serde(skip)]
     pub tree: Tree,
+    /// If [`Options::record`] asks for it.
+    #[serde(skip)]
+    pub record: Option<Record>,
 }
 
 /// What a run may have beyond its scenario and seed.
@@ -65,6 +71,8 @@ pub struct Options {
     pub falls: Vec<(usize, u64, Fall)>,
     /// Watches the silence at the end for a shorter time.
     pub brief: bool,
+    /// Keeps what a report needs.
+    pub record: bool,
 }
 
 /// Runs a scenario once. `text` also gets the trace as text.
@@ -85,9 +93,9 @@ pub fn run_with(
     let mut link_bytes = BTreeMap::new();
     let mut calls = BTreeMap::new();
     let mut deaths = 0;
-    let (mut operations, mut tree) = (Vec::new(), Tree::new());
-    let failure = match World::new(scenario, std::sync::Arc::clone(&shared), options.defect) {
-        Err(error) => Some(Failure::new("world", 0, format!("cannot be built: {error}"))),
+    let (mut operations, mut tree, mut record) = (Vec::new(), Tree::new(), None);
+    let failure = match World::new(scenario, Arc::clone(&shared), options.defect) {
+        Err(error) => Some(Failure::new(Invariant::World, 0, format!("cannot be built: {error}"))),
         Ok(mut world) => {
             for (node, number, fall) in &options.falls {
                 world.arm(*node, *number, *fall);
@@ -96,6 +104,7 @@ pub fn run_with(
             deaths = world.deaths;
             operations = world.operations();
             tree = lock(&world.machines[0].disk).tree(SHARE.as_bytes()).unwrap_or_default();
+            record = options.record.then(|| Record::of(&world));
             virtual_ms = world.elapsed().as_millis() as u64;
             for machine in &world.machines {
                 for (peer, bytes) in machine.net.stats().sent {
@@ -109,18 +118,21 @@ pub fn run_with(
     let (trace, trace_failure) = match shared.trace.finish() {
         Ok(summary) => (summary, None),
         Err(error) => {
-            let failure = Failure::new("trace", 0, format!("the trace was not written: {error}"));
+            let failure =
+                Failure::new(Invariant::Trace, 0, format!("the trace was not written: {error}"));
             (
                 crate::trace::Summary { events: shared.trace.events(), hash: "-".into() },
                 Some(failure),
             )
         }
     };
+    let failure = failure.or(trace_failure);
+    let failure = failure.map(|failure| shared.trace.read(|history| failure.with_touched(history)));
     let uploads = lock(&shared.oracle).uploads.len() as u64;
     let probes = lock(&shared.coverage).clone();
     Outcome {
         seed,
-        failure: failure.or(trace_failure),
+        failure,
         virtual_ms,
         events: trace.events,
         trace: trace.hash,
@@ -133,6 +145,7 @@ pub fn run_with(
         deaths,
         operations,
         tree,
+        record,
     }
 }
 
@@ -160,15 +173,46 @@ fn phases(
     while world.elapsed() < begin + scenario.ends() {
         world.step()?;
     }
-    world.heal();
+    let dead = &scenario.expect.dead;
+    world.heal(dead);
     let healed = world.elapsed();
     let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
-    converge(world, healed + within)?;
+    converge(world, dead, healed + within)?;
     report.converged = Some(world.elapsed() - healed);
     world.disarm();
-    silence(world, options.brief)?;
+    if !dead.is_empty() {
+        silence(world, dead, options.brief)?;
+        world.start_dead(dead);
+        let started = world.elapsed();
+        converge(world, &[], started + within)?;
+    }
+    silence(world, &[], options.brief)?;
     audit(scenario, world, report)?;
     if options.brief { Ok(()) } else { crate::verify::agree(world) }
+}
+
+/// The machines that are not `dead`.
+fn living(world: &World, dead: &[String]) -> Vec<Arc<Machine>> {
+    world.machines.iter().filter(|machine| !dead.contains(&machine.name)).cloned().collect()
+}
+
+/// Whether a node has nothing to wait for but the `dead`. It asks the daemons, which is no judgement:
+/// the trees are what counts, and whoever says too early that it has converged is found by them.
+fn has_converged(machine: &Machine, dead: &[String]) -> bool {
+    let only_the_dead = |waiting: &String| {
+        dead.iter().any(|name| {
+            waiting.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(':'))
+        })
+    };
+    machine.status().is_some_and(|(_, status)| {
+        status.shares.iter().all(|share| {
+            share.converged
+                || (!dead.is_empty()
+                    && share.pending == 0
+                    && !share.waiting_for.is_empty()
+                    && share.waiting_for.iter().all(only_the_dead))
+        })
+    })
 }
 
 fn warm_up(world: &mut World) -> Result<(), Failure> {
@@ -193,7 +237,9 @@ fn warm_up(world: &mut World) -> Result<(), Failure> {
                     "after {WARM_UP_MAX:?} the links of an idle ring are not up; {}",
                     says(machine)
                 );
-                return Err(Failure::new("warm-up", world.now_ns(), sentence).on(&machine.name));
+                return Err(
+                    Failure::new(Invariant::WarmUp, world.now_ns(), sentence).on(&machine.name)
+                );
             }
             Some(_) => {}
         }
@@ -203,7 +249,7 @@ fn warm_up(world: &mut World) -> Result<(), Failure> {
 }
 
 /// What a node says of itself, in short.
-fn says(machine: &crate::machine::Machine) -> String {
+fn says(machine: &Machine) -> String {
     let Some((at_ns, status)) = machine.status() else {
         return "it gives no status".to_owned();
     };
@@ -229,29 +275,34 @@ fn says(machine: &crate::machine::Machine) -> String {
     format!("at {at:.3} s it said: {}", shares.join("; "))
 }
 
-fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
+/// Until all who are not `dead` hold the same and say so.
+fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<(), Failure> {
     world.shared.event("-", "phase", format_args!("converge"));
     world.ask_for_status(true);
     loop {
         for _ in 0..LOOK_EVERY {
             world.step()?;
         }
-        let unconverged = world.machines.iter().find(|machine| {
-            !machine
+        let living = living(world, dead);
+        // One that is halted is what the others wait for.
+        let halted = living.iter().find(|machine| {
+            machine
                 .status()
-                .is_some_and(|(_, status)| status.shares.iter().all(|share| share.converged))
+                .is_some_and(|(_, status)| status.shares.iter().any(|share| share.halted.is_some()))
         });
+        let unconverged =
+            halted.or_else(|| living.iter().find(|machine| !has_converged(machine, dead)));
         let all_say_so =
             world.writers_are_done() && unconverged.is_none() && !world.awaits_anybody();
         let late = world.elapsed() > deadline;
         if all_say_so || late {
-            let equal = check::equal(&world.machines, world.now_ns());
+            let equal = check::equal(&living, world.now_ns());
             match (equal, unconverged) {
                 (Ok(()), None) if all_say_so => return Ok(()),
                 (Ok(()), Some(machine)) if late => {
                     let sentence =
                         format!("all trees are equal, but not every node knows: {}", says(machine));
-                    let failure = Failure::new("L1", world.now_ns(), sentence);
+                    let failure = Failure::new(Invariant::L1, world.now_ns(), sentence);
                     return Err(failure.on(&machine.name));
                 }
                 (Err(failure), Some(machine)) if late => {
@@ -268,13 +319,13 @@ fn converge(world: &mut World, deadline: Duration) -> Result<(), Failure> {
             }
             if late {
                 let sentence = "the web application never finished";
-                return Err(Failure::new("world", world.now_ns(), sentence));
+                return Err(Failure::new(Invariant::World, world.now_ns(), sentence));
             }
         }
     }
 }
 
-fn silence(world: &mut World, brief: bool) -> Result<(), Failure> {
+fn silence(world: &mut World, dead: &[String], brief: bool) -> Result<(), Failure> {
     let (settle, quiet) = if brief { (SETTLE_BRIEF, QUIET_BRIEF) } else { (SETTLE, QUIET) };
     world.shared.event("-", "phase", format_args!("quiet"));
     let wait = |world: &mut World, span: Duration| {
@@ -282,21 +333,26 @@ fn silence(world: &mut World, brief: bool) -> Result<(), Failure> {
         while world.elapsed() < until {
             world.step()?;
         }
-        Ok(check::activity(&world.machines))
+        Ok(check::activity(&living(world, dead)))
     };
     if check::keeps_spares(&world.machines) {
         wait(world, SPARES_KEPT)?;
     }
     let before = wait(world, settle)?;
     let after = wait(world, quiet)?;
-    check::quiet(&world.machines, &before, &after, world.now_ns())
+    let (living, now_ns) = (living(world, dead), world.now_ns());
+    check::quiet(&living, &before, &after, now_ns)?;
+    world.bounds.quiet(&living, now_ns)
 }
 
 fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), Failure> {
     let now_ns = world.now_ns();
     let (shared, machines) = (&world.shared, &world.machines[..]);
     check::equal(machines, now_ns)?;
-    report.lost = check::lost(shared, machines, now_ns, scenario.expect.lost.unwrap_or(0))?;
+    let contents = check::contents(shared, machines);
+    let allowed = scenario.expect.lost.unwrap_or(0);
+    report.lost = check::lost(shared, machines, &contents, now_ns, allowed)?;
+    check::judge(shared, machines, &contents, now_ns, world.healthy)?;
     check::echo(shared, machines, now_ns, world.healthy)?;
     check::leftovers(machines, now_ns)?;
     if let Some(expected) = scenario.expect.conflicts {
@@ -306,6 +362,7 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
         check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
-    shared.event("-", "audit", format_args!("{files} paths"));
+    let highest = &world.bounds.highest;
+    shared.event("-", "audit", format_args!("{files} paths; at most {highest:?}"));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chainsync_engine::answers::VerifyReport;
 
-use crate::check::SHARE;
+use crate::check::{Invariant, SHARE};
 use crate::failure::Failure;
 use crate::fs::Defect;
 use crate::shared::lock;
@@ -30,7 +30,7 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Failure> {
         return Ok(());
     }
     let sentence = format!("the trees are equal, and verify does not say so: {report:?}");
-    Err(Failure::new("verify", world.now_ns(), sentence).on(&world.machines[0].name))
+    Err(Failure::new(Invariant::Verify, world.now_ns(), sentence).on(&world.machines[0].name))
 }
 
 fn ask(world: &mut World, deep: bool) -> Result<VerifyReport, Failure> {
@@ -46,5 +46,5 @@ fn ask(world: &mut World, deep: bool) -> Result<VerifyReport, Failure> {
         }
     }
     let sentence = format!("verify gave no answer within {ANSWER_MAX:?}");
-    Err(Failure::new("verify", world.now_ns(), sentence).on(&world.machines[0].name))
+    Err(Failure::new(Invariant::Verify, world.now_ns(), sentence).on(&world.machines[0].name))
 }

@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
-use chainsync_engine::{Durability, NodeConfig, ShareConfig};
+use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Disturbance, SHARE, STATE};
+use crate::check::{Bounds, Disturbance, Invariant, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
-use crate::net::node_id;
+use crate::net::{NetOptions, node_id};
 use crate::rng::Stream;
-use crate::scenario::{self, Direction, Event, Keeps, Scenario, Span};
+use crate::scenario::{self, Direction, Event, Keeps, NoticedBy, Scenario, Span};
 use crate::shared::{EPOCH_NS, Shared, lock};
 use crate::watch;
 use crate::workload;
@@ -54,12 +54,14 @@ pub struct World {
     restarting: BTreeMap<usize, Duration>,
     /// When those that died come back by themselves.
     back: BTreeMap<usize, Duration>,
-    capacity_bytes: u64,
+    /// Of each machine's disk.
+    capacity_bytes: Vec<u64>,
     storms: usize,
     pub deaths: u64,
     pub disturbances: Vec<Disturbance>,
     /// Whether anything but uploads has happened.
     pub healthy: bool,
+    pub bounds: Bounds,
 }
 
 impl World {
@@ -84,23 +86,27 @@ impl World {
 
         let names = scenario.nodes.iter().map(ToString::to_string).collect();
         lock(&shared.oracle).node_names = names;
-        let capacity_bytes = DiskOptions::default().capacity_bytes;
-        let mut knobs = Stream::new(shared.seed, "knobs", "");
-        let mut machines = Vec::new();
+        let (mut machines, mut capacity_bytes) = (Vec::new(), Vec::new());
         for (index, name) in scenario.nodes.iter().enumerate() {
-            let options = DiskOptions { defect, ..draw_options(&mut knobs) };
+            let knobs = scenario.knobs(name.as_str());
+            let drawn = DiskOptions::draw(shared.seed, name.as_str(), &knobs);
+            let options = DiskOptions { defect, ..drawn };
+            capacity_bytes.push(options.capacity_bytes);
             shared.event(
                 name.as_str(),
                 "knobs",
                 format_args!("ctime {} queue {}", options.ctime_coarse_ns, options.watch_queue_max),
             );
-            let bandwidth = scenario.network.bandwidth.map(|scenario::Bandwidth(bits)| bits);
             let config = node_config(scenario, name);
-            let machine = Machine::new(&shared, index, config, options, bandwidth);
+            let network = NetOptions::of(&scenario.network);
+            let machine = Machine::new(&shared, index, config, options, network);
             {
                 let mut disk = lock(&machine.disk);
                 disk.install_dir(STATE.as_bytes(), 0o700)?;
                 disk.install_share(SHARE.as_bytes())?;
+                if has_own_root(scenario, name) {
+                    disk.install_mount(SHARE.as_bytes())?;
+                }
             }
             machine.want();
             let host = Arc::clone(&machine);
@@ -122,6 +128,7 @@ impl World {
             deaths: 0,
             disturbances: Vec::new(),
             healthy: true,
+            bounds: Bounds::default(),
         })
     }
 
@@ -146,12 +153,18 @@ impl World {
         self.finish_restarts()?;
         self.bring_back();
         self.sim.step().map_err(|error| {
-            Failure::new("daemon", self.shared.step_ns(), format!("a daemon failed: {error}"))
+            Failure::new(
+                Invariant::Daemon,
+                self.shared.step_ns(),
+                format!("a daemon failed: {error}"),
+            )
         })?;
         if let Some(failure) = lock(&self.shared.oracle).failures.first() {
             return Err(failure.clone());
         }
         self.bury_the_fallen();
+        let now_ns = self.now_ns();
+        self.bounds.look(&self.machines, now_ns)?;
         self.bring_back_the_refused()
     }
 
@@ -175,6 +188,12 @@ impl World {
         names.iter().map(|name| self.index(name.get_ref())).collect()
     }
 
+    fn powered(&self, names: &[toml::Spanned<String>]) -> Vec<usize> {
+        let mut nodes = self.group(names);
+        nodes.retain(|node| !self.off.contains(node));
+        nodes
+    }
+
     /// Does one event.
     pub fn act(&mut self, event: &Event) {
         let now_ns = self.now_ns();
@@ -184,6 +203,10 @@ impl World {
         let node = names.first().map_or(0, |name| self.index(name));
         let machine = Arc::clone(&self.machines[node]);
         self.healthy &= is_workload(event);
+        if is_workload(event) && names.len() == 1 && self.off.contains(&node) {
+            // Nobody is at work on a machine without power: the balancer sends them elsewhere.
+            return;
+        }
         match event {
             Event::Storm(storm) => {
                 self.storms += 1;
@@ -194,7 +217,7 @@ impl World {
                     depth: storm.depth,
                     over: storm.over.0,
                 };
-                for node in self.group(&storm.nodes) {
+                for node in self.powered(&storm.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::storm(disk, self.storms, now_ns, plan);
                 }
@@ -210,15 +233,14 @@ impl World {
                     directory_renames: churn.directory_renames,
                     over: churn.over.0,
                 };
-                for node in self.group(&churn.nodes) {
+                for node in self.powered(&churn.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
                     workload::churn(disk, self.storms, now_ns, plan);
                 }
             }
             Event::Write(write) | Event::Overwrite(write) => {
                 let disk = &mut *lock(&machine.disk);
-                let over = write.over.map_or(Duration::ZERO, |over| over.0);
-                workload::write(disk, now_ns, write.path.get_ref(), write.size.0, over);
+                workload::write(disk, now_ns, write);
             }
             Event::Delete(delete) => {
                 workload::delete(&mut lock(&machine.disk), now_ns, delete.path.get_ref());
@@ -245,10 +267,11 @@ impl World {
                 let loss = match death.keeps {
                     Keeps::Nothing => Loss::Strict,
                     Keeps::Some => Loss::Scattered,
+                    Keeps::Journal => Loss::Journal,
                 };
                 self.die(node, Some(loss), death.before_operation, death.back_after);
             }
-            Event::Restart(_) => {
+            Event::Restart(_) if machine.is_wanted() => {
                 machine.stop();
                 self.restarting.insert(node, self.elapsed() + STOP_MAX);
             }
@@ -274,45 +297,76 @@ impl World {
                     self.sim.hold(self.name(from), self.name(to));
                 }
             }
+            Event::CutConnections(cut) => {
+                let (left, right) = (self.group(&cut.between.0), self.group(&cut.between.1));
+                for (one, other) in pairs(&left, &right) {
+                    let both = cut.noticed_by == NoticedBy::Both;
+                    if cut.noticed_by != NoticedBy::Second {
+                        self.machines[one].net.lose_connections(self.name(other), both);
+                    }
+                    if cut.noticed_by != NoticedBy::First {
+                        self.machines[other].net.lose_connections(self.name(one), both);
+                    }
+                }
+            }
             Event::Heal(_) => self.heal_network(),
             Event::DiskFull(_) => lock(&machine.disk).options.capacity_bytes = FULL_BYTES,
             Event::DiskFree(_) => {
-                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+                lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             }
             Event::DiskFault(fault) => lock(&machine.disk).add_fault(fault.fault(now_ns)),
             Event::Quota(quota) => {
                 lock(&machine.disk).options.quota_bytes = quota.bytes.map(|size| size.0);
             }
-            Event::Clock(clock) => lock(&machine.disk).clock_skew_ns = clock.skew.as_nanos(),
+            Event::Clock(clock) => {
+                let drift = clock.drift.unwrap_or(0);
+                lock(&machine.disk).set_clock(clock.skew.as_nanos(), drift);
+            }
             Event::WatchOverflow(_) => lock(&machine.disk).kernel.overflow(now_ns),
             Event::WatchLimit(limit) => {
                 lock(&machine.disk).options.watches_max =
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
-            Event::WipeIndex(_) => lock(&machine.storages).wipe(),
+            // It died at an operation, and came back, after the plan was made.
+            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
+                if machine.is_wanted() => {}
+            Event::Restart(_) => {}
+            Event::WipeIndex(_) => machine.wipe_index(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
             }
-            Event::Stop(_) => self.stop(node),
+            Event::Stop(_) if machine.is_wanted() => self.stop(node),
+            Event::Stop(_) => {}
             Event::Continue(_) => self.go_on(node),
-            Event::UnmountRoot(_) | Event::MountRoot(_) | Event::Reload(_) => {
+            Event::UnmountRoot(_) => lock(&machine.disk).unmount_share(),
+            Event::MountRoot(_) => lock(&machine.disk).mount_share(),
+            Event::Reload(_) => {
                 unreachable!("Scenario::check_simulated refuses what cannot be simulated")
             }
         }
     }
 
-    /// Ends every fault: the network is whole, every daemon runs, every disk has room.
-    pub fn heal(&mut self) {
+    /// Ends every fault: the network is whole, every daemon runs, every disk has room. Only the nodes
+    /// that are to stay `dead` do not run: one that still does is killed.
+    pub fn heal(&mut self, dead: &[String]) {
         self.shared.set_step_ns(self.now_ns());
         self.shared.event("-", "heal", format_args!(""));
         self.heal_network();
         for node in 0..self.machines.len() {
-            let machine = &self.machines[node];
-            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes;
+            let machine = Arc::clone(&self.machines[node]);
+            lock(&machine.disk).options.capacity_bytes = self.capacity_bytes[node];
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
             lock(&machine.disk).end_faults();
+            lock(&machine.disk).mount_share();
+            if dead.contains(&machine.name) {
+                self.back.remove(&node);
+                if machine.is_wanted() || machine.is_running() {
+                    self.crash(node);
+                }
+                continue;
+            }
             if machine.is_frozen() {
                 self.go_on(node);
             }
@@ -320,6 +374,15 @@ impl World {
             if !self.machines[node].is_wanted() && !comes_back {
                 self.start(node);
             }
+        }
+    }
+
+    /// Starts the nodes that have stayed dead.
+    pub fn start_dead(&mut self, dead: &[String]) {
+        self.shared.set_step_ns(self.now_ns());
+        for name in dead {
+            self.shared.event("-", "event", format_args!("start {name}"));
+            self.start(self.index(name));
         }
     }
 
@@ -401,7 +464,9 @@ impl World {
             }
             if !machine.was_refused() {
                 let sentence = "the daemon ended by itself";
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(&machine.name));
+                return Err(
+                    Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(&machine.name)
+                );
             }
             machine.gave_up();
             self.deaths += 1;
@@ -423,6 +488,7 @@ impl World {
 
     fn crash(&mut self, node: usize) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.machines[node].crash();
         self.sim.crash(self.machines[node].name.as_str());
         self.deaths += 1;
@@ -432,6 +498,7 @@ impl World {
     /// Silence first, so that no peer hears of it; then the daemon's memory, then the disk's.
     fn power_loss(&mut self, node: usize, loss: Loss) {
         self.restarting.remove(&node);
+        self.back.remove(&node);
         self.off.insert(node);
         self.apply_cuts();
         self.machines[node].power_loss(loss);
@@ -440,7 +507,11 @@ impl World {
         self.disturbed(format!("{} died", self.name(node)));
     }
 
+    /// Starts a daemon that is down; one may have come back by itself before it is its turn.
     fn start(&mut self, node: usize) {
+        if self.machines[node].is_wanted() {
+            return;
+        }
         self.off.remove(&node);
         self.back.remove(&node);
         self.apply_cuts();
@@ -457,7 +528,7 @@ impl World {
             } else if self.elapsed() > deadline {
                 let sentence = format!("the daemon did not stop within {STOP_MAX:?}");
                 let name = &self.machines[node].name;
-                return Err(Failure::new("daemon", self.now_ns(), sentence).on(name));
+                return Err(Failure::new(Invariant::Daemon, self.now_ns(), sentence).on(name));
             }
         }
         Ok(())
@@ -514,19 +585,12 @@ impl World {
     }
 }
 
-/// What a machine is like is drawn, so that many seeds see many kinds of machines.
-fn draw_options(knobs: &mut Stream) -> DiskOptions {
-    let defaults = DiskOptions::default();
-    // Kernels before 6.13 stamp in ticks, 4 ms in most distributions; the host reports 20 ms to be
-    // on the safe side.
-    let old_kernel = knobs.one_in(2);
-    DiskOptions {
-        ctime_coarse_ns: if old_kernel { 4_000_000 } else { 0 },
-        ctime_tick_ns: if old_kernel { 20_000_000 } else { 0 },
-        // So short a queue overflows in every burst.
-        watch_queue_max: if knobs.one_in(4) { 32 } else { defaults.watch_queue_max },
-        ..defaults
-    }
+/// Whether the share of a node is a file system of its own.
+fn has_own_root(scenario: &Scenario, node: &NodeName) -> bool {
+    scenario.events.iter().any(|timed| match &timed.event {
+        Event::UnmountRoot(event) => event.node.get_ref() == node.as_str(),
+        _ => false,
+    })
 }
 
 fn pairs(left: &[usize], right: &[usize]) -> Vec<(usize, usize)> {
@@ -546,6 +610,12 @@ fn is_workload(event: &Event) -> bool {
             | Event::Chmod(_)
             | Event::Churn(_)
     )
+}
+
+fn limits(config: &scenario::Config) -> Limits {
+    let defaults = Limits::default();
+    let entries_max = config.batch_entries_max.and_then(|entries| usize::try_from(entries).ok());
+    Limits { batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max), ..defaults }
 }
 
 fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
@@ -574,7 +644,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
-            limits: Default::default(),
+            limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),
         dead_after: span(config.dead_after, DEAD_AFTER_DEFAULT),

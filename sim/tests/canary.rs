@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 
+use chainsync_sim::check::Invariant;
 use chainsync_sim::fs::Defect;
 use chainsync_sim::run::{Options, Outcome, run_with};
 use chainsync_sim::scenario::Scenario;
@@ -53,7 +54,7 @@ fn outcome(source: &str, seed: u64, defect: Option<Defect>) -> Outcome {
 }
 
 /// The first invariant that some seed finds broken.
-fn broken(source: &str, defect: Defect) -> Option<&'static str> {
+fn broken(source: &str, defect: Defect) -> Option<Invariant> {
     let mut failures = SEEDS.filter_map(|seed| outcome(source, seed, Some(defect)).failure);
     failures.next().map(|failure| {
         eprintln!("{failure}");
@@ -72,22 +73,22 @@ fn without_a_defect_all_is_well() {
 
 #[test]
 fn a_cut_content_is_seen_when_it_gets_its_name() {
-    assert_eq!(broken(STORM, Defect::CutsContents), Some("S1"));
+    assert_eq!(broken(STORM, Defect::CutsContents), Some(Invariant::S1));
 }
 
 #[test]
 fn a_half_written_file_is_seen_when_it_is_passed_on() {
-    assert_eq!(broken(STORM, Defect::HidesWriters), Some("S1"));
+    assert_eq!(broken(STORM, Defect::HidesWriters), Some(Invariant::S1));
 }
 
 #[test]
 fn a_lost_event_leaves_trees_that_differ() {
-    assert_eq!(broken(STORM, Defect::LosesEvents), Some("L1"));
+    assert_eq!(broken(STORM, Defect::LosesEvents), Some(Invariant::L1));
 }
 
 #[test]
 fn a_rotten_file_is_seen_by_a_deep_verify() {
-    assert_eq!(broken(STORM, Defect::Rots), Some("verify"));
+    assert_eq!(broken(STORM, Defect::Rots), Some(Invariant::Verify));
 }
 
 #[test]
@@ -95,5 +96,5 @@ fn a_sync_that_stores_nothing_is_seen_after_a_power_loss() {
     // The emptied files look like edits made on this node: the ring agrees on them, or is not done
     // agreeing when the time is up.
     let seen = broken(POWER, Defect::ForgetsContents);
-    assert!(matches!(seen, Some("S3" | "L1")), "{seen:?}");
+    assert!(matches!(seen, Some(Invariant::S3 | Invariant::L1)), "{seen:?}");
 }

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use chainsync_sim::check::Invariant;
 use chainsync_sim::everywhere::{Baseline, Case, Fault};
 use chainsync_sim::run::run;
 use chainsync_sim::scenario::Scenario;
@@ -74,7 +75,7 @@ fn a_stopped_daemon_does_nothing_and_keeps_its_connections() {
     // Nobody notices within a second.
     for node in ["apollo", "hermes"] {
         let events = of(node);
-        assert!(events.contains(&"send") && !events.contains(&"closed"), "{node}: {events:?}");
+        assert!(events.contains(&"frame") && !events.contains(&"closed"), "{node}: {events:?}");
     }
 }
 
@@ -96,5 +97,5 @@ fn every_operation_is_a_case_and_each_case_is_a_death() {
     // A death that never comes is a failure, not a success.
     let beyond = Case { node: 1, fault: Fault::Crash, operation: 1_000_000 };
     let failure = baseline.run(&scenario, 1, beyond, None).failure.unwrap();
-    assert_eq!(failure.invariant, "M1");
+    assert_eq!(failure.invariant, Invariant::M1);
 }

@@ -21,8 +21,9 @@ pub const BATCH_ENTRY_BYTES_MAX: usize = 4 << 20;
 pub const INLINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Collects entries until a batch is full.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BatchBuilder {
+    entries_max: usize,
     entries: Vec<BatchEntry>,
     entry_bytes: usize,
     content: Vec<u8>,
@@ -30,7 +31,24 @@ pub struct BatchBuilder {
     held: BTreeMap<ContentHash, u32>,
 }
 
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self::new(BATCH_ENTRIES_MAX)
+    }
+}
+
 impl BatchBuilder {
+    /// Batches of at most this many entries, and of [`BATCH_ENTRIES_MAX`] at the very most.
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            entries_max: entries_max.clamp(1, BATCH_ENTRIES_MAX),
+            entries: Vec::new(),
+            entry_bytes: 0,
+            content: Vec::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -41,7 +59,7 @@ impl BatchBuilder {
 
     /// Whether an entry with `content_bytes` more has to go into the next batch.
     pub fn is_full_for(&self, content_bytes: usize) -> bool {
-        self.entries.len() >= BATCH_ENTRIES_MAX
+        self.entries.len() >= self.entries_max
             || self.entry_bytes >= BATCH_ENTRY_BYTES_MAX
             || (!self.entries.is_empty() && self.content.len() + content_bytes > BATCH_BYTES_MAX)
     }

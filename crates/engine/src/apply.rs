@@ -151,8 +151,11 @@ impl<E: Env> Share<E> {
         let Staged { batch, entries } = staged;
         let names: Vec<String> = entries.iter().filter_map(|entry| entry.name.clone()).collect();
         let recorded = self.record_entries(from, batch, entries);
-        if recorded.is_err() {
-            // Nothing was committed. Best effort: the next start removes what is left.
+        // A commit whose sync failed may be there all the same when the index is opened again, with
+        // intents that name these: the next start removes what nothing refers to.
+        let in_doubt = matches!(recorded, Err(ApplyError::Share(ShareError::Index(_))));
+        if recorded.is_err() && !in_doubt {
+            // Nothing was committed. Best effort, as above.
             let _ = self.discard(names);
         }
         recorded

@@ -63,6 +63,13 @@ pub struct Aftermath {
     pub moved: bool,
 }
 
+/// A directory that is nobody's entry, as it was when it was last made or met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Implied {
+    pub inode: u64,
+    pub mode: u32,
+}
+
 impl<E: Env> Share<E> {
     /// Records a change within a commit: merges it with what is known, like an entry from a peer. It
     /// may lose.
@@ -341,10 +348,10 @@ impl<E: Env> Share<E> {
 
     /// Notes that a directory is only there because something below it is. The first sweep after a
     /// start finds them all.
-    pub fn note_implied(&self, path: &RelPath, inode: u64) {
+    pub fn note_implied(&self, path: &RelPath, stat: &Stat) {
         let mut implied = lock(&self.implied);
         if implied.len() < IMPLIED_MAX || implied.contains_key(path) {
-            implied.insert(path.clone(), inode);
+            implied.insert(path.clone(), Implied { inode: stat.inode, mode: stat.mode });
         }
     }
 
@@ -362,7 +369,7 @@ impl<E: Env> Share<E> {
         let mut dirs = crate::disk::Dirs::new(&self.vfs);
         // Bottom up.
         for dir in above.into_iter().rev() {
-            let Some(inode) = lock(&self.implied).get(&dir).copied() else { continue };
+            let Some(noted) = lock(&self.implied).get(&dir).copied() else { continue };
             let known = reader.record(&dir)?;
             let is_entry = known.is_some_and(|record| record.kind.is_dir());
             if !is_entry && reader.greatest_live_below(&dir)?.is_some() {
@@ -371,7 +378,7 @@ impl<E: Env> Share<E> {
             lock(&self.implied).remove(&dir);
             let stat = dirs.stat(&dir).ok().flatten();
             if !is_entry
-                && stat.is_some_and(|stat| stat.inode == inode)
+                && stat.is_some_and(|stat| stat.inode == noted.inode)
                 && let Ok(parent) = dirs.parent(&dir)
             {
                 // Not empty, or gone: somebody put something there, and that will be looked at.
@@ -384,18 +391,24 @@ impl<E: Env> Share<E> {
 
     /// What has to happen once the commit is made.
     pub fn finish(&self, after: Aftermath) -> Result<(), ShareError> {
-        for (name, hash) in after.spare {
-            self.keep_spare(&name, hash).map_err(ShareError::disk("keeping a displaced file"))?;
-        }
-        self.discard(after.garbage).map_err(ShareError::disk("removing a staged file"))?;
-        self.prune_implied(&after.gone)?;
+        // First what must not be left undone: the commit is made, whatever the disk says to the rest.
         if !after.publish.is_empty() {
             self.publish_later(after.publish);
         }
         if after.moved {
             self.moved();
         }
-        Ok(())
+        let mut garbage = after.garbage;
+        for (name, hash) in after.spare {
+            if let Err(error) = self.keep_spare(&name, hash) {
+                tracing::warn!(%error, "a displaced file was not kept");
+                garbage.push(name);
+            }
+        }
+        if let Err(error) = self.discard(garbage) {
+            tracing::warn!(%error, "a staged file was not removed: again soon");
+        }
+        self.prune_implied(&after.gone)
     }
 }
 

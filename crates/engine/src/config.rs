@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chainsync_core::batch::BATCH_ENTRIES_MAX;
 use chainsync_core::{NodeName, Ring, ShareName};
 use chainsync_env::Peer;
 
@@ -39,10 +40,18 @@ pub struct ShareConfig {
 }
 
 /// What a share takes at most. A path that is beyond is a problem here, and the rest goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a file made on this node; `None` for any size that the version can do.
     pub max_file_size: Option<u64>,
+    /// Entries that go into one batch, from 1 to [`BATCH_ENTRIES_MAX`].
+    pub batch_entries_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_file_size: None, batch_entries_max: BATCH_ENTRIES_MAX }
+    }
 }
 
 /// What "acknowledged" promises.

@@ -16,7 +16,7 @@ use chainsync_core::recipe::FILE_BYTES_MAX;
 use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Added, Env, Point, Vfs, Watch, WatchError};
 
-use crate::change::{Aftermath, Change, Made, Place};
+use crate::change::{Aftermath, Change, Implied, Made, Place};
 use crate::disk::{
     Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_mount, is_own, read_file,
 };
@@ -318,7 +318,7 @@ impl<E: Env> Job<'_, E> {
     ) -> std::io::Result<Option<Seen>> {
         let is_new = published.is_none_or(|published| !published.kind.is_live());
         if is_new && self.is_implied(path, stat) {
-            self.share.note_implied(path, stat.inode);
+            self.share.note_implied(path, stat);
             return Ok(None);
         }
         let parent = self.dirs.parent(path)?;
@@ -330,8 +330,10 @@ impl<E: Env> Job<'_, E> {
     /// change of anybody's.
     fn is_implied(&self, path: &RelPath, stat: &Stat) -> bool {
         if self.occasion != Occasion::Sweep {
-            // Those that are implied are noted: any other was made by somebody, over a deleted one.
-            return lock(&self.share.implied).get(path) == Some(&stat.inode);
+            // Those that are implied are noted: any other was made by somebody, over a deleted one,
+            // and one with another mode is wanted by somebody as it is now.
+            let noted = Implied { inode: stat.inode, mode: stat.mode };
+            return lock(&self.share.implied).get(path) == Some(&noted);
         }
         let mine = self.share.authors();
         let foreign = |dot: &Dot| !mine.contains(&dot.replica);

@@ -137,7 +137,8 @@ impl<E: Env> Node<E> {
     }
 
     /// Runs until [`Handle::stop`], then lets the work at hand finish. A task that panics ends the
-    /// node with that panic.
+    /// node with that panic; an index that its disk refused something ends it too, so that whoever
+    /// starts it again opens the index afresh.
     pub async fn run(self) {
         let Self { shared, listener, opened, mut reloads } = self;
         let mut stop = shared.stop.subscribe();
@@ -155,6 +156,10 @@ impl<E: Env> Node<E> {
                     let result = shared.reload(config, &mut tasks).await;
                     // Whoever asked may be gone: it happened all the same.
                     let _ = answer.send(result);
+                }
+                share = shared.until_an_index_fails() => {
+                    tracing::error!(%share, "the disk refused the index something: ending, to be started again");
+                    break;
                 }
                 ended = tasks.joined.join_next() => match ended {
                     Some(Err(error)) if error.is_panic() => {
@@ -458,6 +463,23 @@ impl<E: Env> Shared<E> {
         ];
         tasks.of_share.insert(share.config.name.clone(), (handles, released));
         lock(&self.shares).push((share, sender));
+    }
+
+    /// The share of which it is.
+    async fn until_an_index_fails(&self) -> ShareName {
+        let shares = self.shares();
+        let failures = shares.iter().map(|share| {
+            Box::pin(async {
+                share.index.until_failed().await;
+                share.config.name.clone()
+            })
+        });
+        let failures: Vec<_> = failures.collect();
+        if failures.is_empty() {
+            // Halted shares only.
+            return std::future::pending().await;
+        }
+        futures_util::future::select_all(failures).await.0
     }
 
     pub(crate) fn asked_for(&self, name: Option<&ShareName>) -> Option<Vec<Arc<Share<E>>>> {

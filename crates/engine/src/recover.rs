@@ -12,8 +12,8 @@ use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::config::{Durability, NodeConfig, ShareConfig};
 use crate::disk::{
-    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent, own_path,
-    read_all, read_file, shows,
+    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent,
+    is_disk_trouble, own_path, read_all, read_file, shows,
 };
 use crate::index::{Held, Index, Intent, Rows};
 use crate::large::partial::partial_name;
@@ -151,6 +151,15 @@ fn write_mark<V: Vfs>(vfs: &V, own: &V::Dir, mark: u64) -> io::Result<()> {
     vfs.sync_dir(own)
 }
 
+/// What an intent left in staging.
+struct Leftover<'a> {
+    path: &'a RelPath,
+    intent: &'a Intent,
+    was: Option<Published>,
+    /// It was taken from its name although it is not deleted (`displaced.rs`).
+    hidden: bool,
+}
+
 impl<E: Env> Share<E> {
     /// Judges every intent that the last run left, and everything that lies in staging. The caller
     /// holds the gate.
@@ -176,6 +185,7 @@ impl<E: Env> Share<E> {
         let mut dirs = Dirs::new(&self.vfs);
         let mut writer = self.index.begin()?;
         let mut after = Aftermath::default();
+        let mut found_done = false;
         for (path, intent) in &intents {
             let Some(record) = writer.record(path)? else { continue };
             let desired = self.desired(&reader, path, &record)?;
@@ -189,12 +199,15 @@ impl<E: Env> Share<E> {
                         let was = record.published();
                         let unstaged = Intent { staged: None, ..intent.clone() };
                         writer.put_intent(path, &unstaged)?;
-                        self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                        let left = Leftover { path, intent, was, hidden: false };
+                        self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;
                     }
                 }
                 Some(identity) => {
                     self.env.probe(Point::IntentFoundDone);
+                    found_done = true;
                     let was = record.published();
+                    let hidden = intent.kind.is_live() && !desired.is_live();
                     let mut record = record;
                     record.publish(Published {
                         kind: desired,
@@ -203,12 +216,17 @@ impl<E: Env> Share<E> {
                     });
                     writer.put_record(path, &record)?;
                     writer.remove_intent(path)?;
-                    self.judge_leftover(&mut dirs, &mut writer, path, intent, was, &mut after)?;
+                    let left = Leftover { path, intent, was, hidden };
+                    self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;
                 }
             }
         }
         let removed =
             if starting { self.sweep_staging(&mut dirs, &intents, &held, &after)? } else { 0 };
+        if found_done && self.durable() {
+            // The run that did it may have died, or its sync failed, before it was durable (S6).
+            self.vfs.sync_all().map_err(ShareError::disk("making a publication durable"))?;
+        }
         writer.commit(self.env.random_u64(), true)?;
         if !intents.is_empty() || removed > 0 {
             tracing::info!(intents = intents.len(), removed, "recovered after an unclean stop");
@@ -279,11 +297,10 @@ impl<E: Env> Share<E> {
         &self,
         dirs: &mut Dirs<'_, E::Vfs>,
         writer: &mut crate::index::Writer,
-        path: &RelPath,
-        intent: &Intent,
-        was: Option<Published>,
+        left: Leftover<'_>,
         after: &mut Aftermath,
     ) -> Result<(), ShareError> {
+        let Leftover { path, intent, was, hidden } = left;
         let Some(name) = &intent.staged else { return Ok(()) };
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let read = read_file(&self.vfs, &staging, name.as_bytes());
@@ -301,13 +318,24 @@ impl<E: Env> Share<E> {
                 return self.judge_symlink(&staging, writer, path, name, was, after);
             }
             // A directory made to be exchanged: nothing in it can have been edited.
-            Err(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(()),
+            Err(error) if is_disk_trouble(&error) => {
+                return Err(ShareError::disk("reading a displaced file")(error));
+            }
+            Err(_) => {
+                // Judged when it can be read.
+                if let Some(was) = was {
+                    writer.put_held(name, &Held { path: path.clone(), was })?;
+                }
+                return Ok(());
+            }
         };
         let content = (stat.size > 0).then_some((hash, stat.size));
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
         let old = was.as_ref().is_some_and(|was| is(&was.kind));
         let concurrent = was.as_ref().is_some_and(|was| was.version.concurrent(&intent.version));
-        if is(&intent.kind) || (old && !concurrent) {
+        let lost = content.is_some() && (hidden || concurrent);
+        if (is(&intent.kind) && !hidden) || (old && !lost) {
             after.garbage.push(name.clone());
         } else if old {
             match &bytes {

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::archive::Archive;
 use crate::board::Board;
+use crate::change::Implied;
 use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
@@ -46,9 +47,9 @@ pub struct Share<E: Env> {
     pub archive: Archive<E::Vfs>,
     pub index: Index,
     pub watch: E::Watch,
-    /// Directories that are only there because something below them is, and their inodes: those that
-    /// may be removed without anybody having asked for it.
-    pub implied: Mutex<BTreeMap<RelPath, u64>>,
+    /// Directories that are only there because something below them is: those that may be removed
+    /// without anybody having asked for it.
+    pub implied: Mutex<BTreeMap<RelPath, Implied>>,
     /// Which names are the same file.
     pub links: Mutex<Links>,
     pub hints: Arc<HintQueue>,
@@ -66,6 +67,8 @@ pub struct Share<E: Env> {
     /// Intents that are to be tried (again).
     pub pending: Mutex<Pending>,
     pub pending_wake: Notify,
+    /// Staged files that could not be removed.
+    undiscarded: Mutex<Vec<String>>,
     /// Ways to the upstream nodes, with the connection's number.
     pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Bytes>)>>,
     /// Recovered and swept once: may link.
@@ -274,6 +277,7 @@ impl<E: Env> Share<E> {
             authorship: Mutex::new(Authorship { fresh, confirmed: false }),
             pending: Mutex::default(),
             pending_wake: Notify::new(),
+            undiscarded: Mutex::default(),
             outboxes: Mutex::default(),
             ready: signal::Sender::new(false),
             generations: signal::Sender::new(0),
@@ -370,17 +374,32 @@ impl<E: Env> Share<E> {
         own_path(COOKIES)
     }
 
-    /// Removes staged files that nothing refers to any more.
+    /// Removes staged files that nothing refers to any more. Those that cannot be removed now are
+    /// tried again later; the error is that of the first one.
     pub fn discard(&self, staged: impl IntoIterator<Item = String>) -> io::Result<()> {
         let mut dirs = crate::disk::Dirs::new(&self.vfs);
+        let mut result = Ok(());
         for name in staged {
-            let staging = dirs.staging()?;
-            match self.vfs.unlink(&staging, name.as_bytes()) {
-                Err(error) if !crate::disk::is_absent(&error) => return Err(error),
+            let removed =
+                dirs.staging().and_then(|staging| self.vfs.unlink(&staging, name.as_bytes()));
+            match removed {
+                Err(error) if !crate::disk::is_absent(&error) => {
+                    let mut undiscarded = lock(&self.undiscarded);
+                    if undiscarded.len() < UNDISCARDED_MAX {
+                        undiscarded.push(name);
+                    }
+                    result = result.and(Err(error));
+                }
                 _ => {}
             }
         }
-        Ok(())
+        result
+    }
+
+    /// Tries again to remove what could not be removed.
+    pub fn discard_again(&self) -> io::Result<()> {
+        let again = std::mem::take(&mut *lock(&self.undiscarded));
+        self.discard(again)
     }
 }
 
@@ -400,6 +419,9 @@ type D<E> = <<E as Env>::Vfs as Vfs>::Dir;
 /// Two operators with `verify --deep`, each reading every content on the disk, and every upstream that
 /// begins a link and asks what is here already.
 const INSPECTIONS_MAX: usize = 4;
+
+/// What a failing disk leaves in staging is remembered up to here; the rest goes at the next start.
+const UNDISCARDED_MAX: usize = 4096;
 
 /// Up to here, fdatasync and fsync one by one (1.8 ms each beside a busy writer, against 19 ms for
 /// syncfs).

@@ -275,7 +275,10 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
                 let worker = share.clone();
-                if let Err(error) = share.env.blocking(move || worker.remove_spares()).await {
+                let removed = share.env.blocking(move || {
+                    worker.remove_spares().and(worker.discard_again())
+                });
+                if let Err(error) = removed.await {
                     tracing::warn!(%error, "a displaced file was not removed: again soon");
                 }
             }

@@ -96,3 +96,39 @@ pub enum Point {
     /// A replica id was replaced before it was confirmed.
     NewReplica,
 }
+
+impl Point {
+    /// All of them, in their order: a simulation can tell which were never reached.
+    pub const ALL: [Point; 17] = [
+        Point::TornRead,
+        Point::IntentsDurable,
+        Point::Published,
+        Point::DisplacedChange,
+        Point::NameTaken,
+        Point::IntentFoundDone,
+        Point::IntentFoundUndone,
+        Point::IntentFoundOvertaken,
+        Point::Bypass,
+        Point::Rejoin,
+        Point::CursorUnknown,
+        Point::Overflow,
+        Point::StillWriting,
+        Point::ChangeLost,
+        Point::Archived,
+        Point::ContentMissing,
+        Point::NewReplica,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Point;
+
+    #[test]
+    fn all_points_are_listed_in_order_and_the_last_one_too() {
+        assert!(Point::ALL.is_sorted());
+        // The declaration's last one: a new point goes behind it, and into the list.
+        assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
+        assert_eq!(Point::ALL.last(), Some(&Point::NewReplica));
+    }
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Machines;
+use super::{Invariant, Machines};
 use crate::failure::Failure;
 use crate::oracle::Upload;
 use crate::shared::{Shared, lock};
@@ -55,7 +55,7 @@ pub(crate) fn bypassed(
                         "{what}, and of what was uploaded from then on nothing reached {name} \
                          within {within:?}"
                     );
-                    return Err(Failure::new("bypass", until_ns, sentence).on(name));
+                    return Err(Failure::new(Invariant::Bypass, until_ns, sentence).on(name));
                 }
             }
         }
@@ -64,7 +64,7 @@ pub(crate) fn bypassed(
                 "nothing was uploaded within {within:?} after {what}: the scenario cannot show \
                  `bypass-within`"
             );
-            return Err(Failure::new("bypass", *at_ns, sentence));
+            return Err(Failure::new(Invariant::Bypass, *at_ns, sentence));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! As many conflicts as the scenario expects.
 
-use super::Machines;
+use super::{Invariant, Machines};
 use crate::failure::Failure;
 
 pub(crate) fn conflicts(machines: &Machines, now_ns: u64, expected: u64) -> Result<(), Failure> {
@@ -18,5 +18,5 @@ pub(crate) fn conflicts(machines: &Machines, now_ns: u64, expected: u64) -> Resu
         .map(|(machine, count)| format!("{}: {count}", machine.name))
         .collect();
     let sentence = format!("{expected} conflicts were expected, reported are {}", each.join(", "));
-    Err(Failure::new("conflicts", now_ns, sentence))
+    Err(Failure::new(Invariant::Conflicts, now_ns, sentence))
 }

@@ -1,28 +1,55 @@
-//! The checkers: one promise a file. They look at disks, at what the workload wrote and at the
-//! daemons' counters; none asks a daemon whether all is well.
+//! The checkers: one promise a file, named after it. They look at disks, at what the workload wrote,
+//! at the frames on the wire and at the daemons' counters; none asks a daemon whether all is well.
 //!
-//! S1 and S2 are judged as it happens, by the oracle, whenever a daemon gives a file its name.
+//! [`Invariant`] says what each promise is and where it is checked. S1, S2, S7 and S8 are judged as it
+//! happens, S10 at every step, the rest at the end; L4, M1, M2 and M3 are whole runs of their own.
 
 mod bypass;
 mod conflicts;
-mod echo;
-mod leftovers;
-mod lost;
-mod quiet;
-mod trees;
+mod invariant;
+mod l01_equal;
+mod l02_quiet;
+mod l03_leftovers;
+mod l05_twice;
+mod l06_starved;
+mod s01_torn;
+mod s02_invented;
+mod s03_lost;
+mod s04_returned;
+mod s05_acknowledged;
+mod s06_ahead;
+mod s07_confined;
+mod s08_removed;
+mod s09_echo;
+mod s09_links;
+mod s10_bounds;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chainsync_core::ContentHash;
+
+use crate::failure::Failure;
 use crate::machine::Machine;
+use crate::shared::{Shared, lock};
 
 pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
-pub(crate) use echo::echo;
-pub(crate) use leftovers::{keeps_spares, leftovers};
-pub(crate) use lost::lost;
-pub(crate) use quiet::{activity, quiet};
-pub(crate) use trees::equal;
+pub use invariant::Invariant;
+pub(crate) use l01_equal::equal;
+pub(crate) use l02_quiet::{activity, quiet};
+pub(crate) use l03_leftovers::{keeps_spares, leftovers};
+pub(crate) use s01_torn::whole;
+pub(crate) use s02_invented::in_place;
+pub(crate) use s03_lost::{contents, lost};
+pub(crate) use s04_returned::returned;
+pub(crate) use s05_acknowledged::{Held, acknowledged};
+use s06_ahead as ahead;
+pub(crate) use s07_confined::confined;
+pub(crate) use s08_removed::removed;
+pub(crate) use s09_echo::echo;
+pub use s10_bounds::Bounds;
 
 /// The share's root on every machine.
 pub const SHARE: &str = "/srv/files";
@@ -30,3 +57,25 @@ pub const SHARE: &str = "/srv/files";
 pub const STATE: &str = "/var/lib/chainsync";
 
 pub(crate) type Machines = [Arc<Machine>];
+
+/// What each node's files hold in the end.
+pub(crate) type Contents = [BTreeMap<Vec<u8>, ContentHash>];
+
+/// Everything that is judged from the ledger and the frames, at the end. `healthy`: without faults.
+pub(crate) fn judge(
+    shared: &Shared,
+    machines: &Machines,
+    contents: &Contents,
+    now_ns: u64,
+    healthy: bool,
+) -> Result<(), Failure> {
+    let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+    let oracle = lock(&shared.oracle);
+    let frames = lock(&shared.frames);
+    returned(&oracle.ledger, &names, contents, now_ns)?;
+    s06_ahead::tombstones(&oracle.ledger, &frames)?;
+    s09_links::crossings(&oracle.ledger, &names, &frames)?;
+    s10_bounds::frames_within(&frames)?;
+    l05_twice::twice(&oracle.ledger, &names)?;
+    if healthy { l06_starved::starved(&oracle) } else { Ok(()) }
+}

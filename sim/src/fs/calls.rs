@@ -41,6 +41,11 @@ impl Disk {
         mode: u32,
     ) -> io::Result<Slot> {
         let slot = self.make(dir, name, mode, Body::Dir(Dir::default()))?;
+        if actor == Actor::Writer
+            && let Some(path) = self.in_share(&self.path_of(dir, name))
+        {
+            crate::shared::lock(&self.shared.oracle).ledger.named(path);
+        }
         self.dir_mut(dir)?.subdirs += 1;
         self.post(dir, name, Happening::Created, true);
         let path = self.path_of(dir, name);
@@ -59,6 +64,11 @@ impl Disk {
             return fail(if target.is_empty() { ENOENT } else { super::errno::ENAMETOOLONG });
         }
         self.make(dir, name, 0o777, Body::Symlink(target.to_vec()))?;
+        if actor == Actor::Writer
+            && let Some(path) = self.in_share(&self.path_of(dir, name))
+        {
+            crate::shared::lock(&self.shared.oracle).ledger.no_directory(path);
+        }
         self.post(dir, name, Happening::Created, false);
         let path = self.path_of(dir, name);
         self.daemon_did(actor, "symlink", &path);
@@ -70,6 +80,7 @@ impl Disk {
         let now = self.stamp_ns();
         let meta = Meta { mode, uid: 0, gid: 0, mtime_ns: now, ctime_ns: now };
         let slot = self.allocate(body, meta);
+        self.inode_mut(slot).device = self.inode(dir).device;
         self.enter_name(dir, name.into(), slot, None);
         Ok(slot)
     }
@@ -147,6 +158,7 @@ impl Disk {
         }
         let Some((dir, name)) = self.inode(slot).home.clone() else { return };
         let path = self.path_of(dir, &name);
+        self.judge_place(call, &path);
         if self.in_share(&path).is_some() {
             self.tree_changes += 1;
             if call == "write" {
@@ -175,6 +187,7 @@ impl Disk {
             return fail(EISDIR);
         }
         let path = self.path_of(dir, name);
+        self.judge_removal(actor, slot, &path);
         self.leave_name(dir, name, None);
         self.unname_handles(slot, dir, name);
         self.drop_link(slot);
@@ -185,6 +198,7 @@ impl Disk {
 
     pub(crate) fn remove_dir(&mut self, actor: Actor, dir: Slot, name: &[u8]) -> io::Result<()> {
         let slot = self.lookup(dir, name)?;
+        self.check_busy(slot)?;
         if !self.dir(slot)?.names.is_empty() {
             return fail(ENOTEMPTY);
         }
@@ -199,6 +213,7 @@ impl Disk {
 
     pub(crate) fn link(&mut self, dir: Slot, name: &[u8], slot: Slot) -> io::Result<()> {
         self.check_free(dir, name)?;
+        self.check_devices(slot, dir)?;
         if self.inode(slot).is_dir() {
             return fail(libc::EPERM);
         }
@@ -219,9 +234,11 @@ impl Disk {
         (to, to_name): (Slot, &[u8]),
         mode: RenameMode,
     ) -> io::Result<()> {
+        self.check_devices(from, to)?;
         let moved = self.lookup(from, from_name)?;
         self.check_alive(to)?;
         check_name(to_name)?;
+        self.check_busy(moved)?;
         let target = self.dir(to)?.names.get(to_name).copied();
         // In the order of do_renameat2() and vfs_rename().
         match (mode, target) {
@@ -245,6 +262,7 @@ impl Disk {
             }
         }
         let paths = (self.path_of(from, from_name), self.path_of(to, to_name));
+        self.judge_rename(actor, &paths, mode, (moved, target));
         let (from_twin, to_twin) = self.twins(from, to);
         self.leave_name(from, from_name, Some(to_twin));
         if target.is_some() {
@@ -355,21 +373,24 @@ impl Disk {
         inode.links += 1;
         inode.held += 1;
         inode.home = Some((dir, Name::clone(&name)));
-        self.change_dir(dir, Pending { name: Name::clone(&name), to: Some(slot), twin });
+        self.change_dir(dir, Name::clone(&name), Some(slot), twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.insert(name, slot);
         }
     }
 
     fn leave_name(&mut self, dir: Slot, name: &[u8], twin: Option<Twin>) {
-        self.change_dir(dir, Pending { name: name.into(), to: None, twin });
+        self.change_dir(dir, name.into(), None, twin);
         if let Ok(dir) = self.dir_mut(dir) {
             dir.names.remove(name);
         }
     }
 
-    fn change_dir(&mut self, slot: Slot, pending: Pending) {
+    fn change_dir(&mut self, slot: Slot, name: Name, to: Option<Slot>, twin: Option<Twin>) {
         let now = self.stamp_ns();
+        let at = twin.map_or(self.next_token, |twin| twin.token);
+        self.next_token = self.next_token.max(at + 1);
+        let pending = Pending { name, to, at, twin };
         let inode = self.inode_mut(slot);
         (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
         self.mark_dirty(slot);

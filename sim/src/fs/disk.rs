@@ -15,6 +15,7 @@ use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
 use super::fall::Fall;
 use super::faults::Faults;
 use super::inode::{Body, Content, Dir, Durable, Inode, Meta, Name, Slot};
+use super::mounts::Mounts;
 use crate::gate::Gate;
 use crate::rng::Stream;
 use crate::shared::{EPOCH_NS, Shared};
@@ -27,8 +28,8 @@ pub type SharedDisk = Arc<Mutex<Disk>>;
 pub(crate) const ROOT: Slot = 0;
 /// Linux `NAME_MAX`.
 const NAME_BYTES_MAX: usize = 255;
-/// The device number of the file system; any constant would do.
-const DEVICE: u64 = 0x801;
+/// The device number of the first file system; any constant would do.
+pub(crate) const DEVICE: u64 = 0x801;
 
 /// What a system call costs, in nanoseconds: measured on ext4, a warm cache, one core.
 const CALL_NS: (u64, u64) = (1_500, 4_000);
@@ -62,6 +63,8 @@ pub struct DiskOptions {
     pub watches_max: usize,
     /// How late the reader of events is: a thread that is woken, on a machine that is busy.
     pub watch_delay_ns: (u64, u64),
+    /// What a system call costs.
+    pub call_ns: (u64, u64),
     /// A defect of the system, to see that the checkers notice what it leads to.
     pub defect: Option<Defect>,
 }
@@ -92,6 +95,7 @@ impl Default for DiskOptions {
             watch_queue_max: 16_384,
             watches_max: 1 << 20,
             watch_delay_ns: (0, 3_000_000),
+            call_ns: CALL_NS,
             defect: None,
         }
     }
@@ -111,8 +115,12 @@ pub struct Disk {
     next_number: u64,
     pub(crate) dirty: Vec<Slot>,
     pub(crate) dirty_dirs: Vec<Slot>,
+    /// Places in the logs of the file systems.
     pub(crate) next_token: u64,
     pub(crate) next_handle: u64,
+    /// Up to where each file system's log is durable.
+    pub(crate) committed: BTreeMap<u64, u64>,
+    pub(crate) mounts: Mounts,
     pub(crate) used_bytes: u64,
     /// Counts power cycles: handles of an earlier one are void.
     pub(crate) boot: u64,
@@ -122,6 +130,8 @@ pub struct Disk {
     /// Nanoseconds that the daemon's calls took and that it has not slept yet.
     debt_ns: u64,
     pub clock_skew_ns: i128,
+    /// How much faster than true time the clock goes, in millionths, and since when.
+    pub(crate) clock_drift: (i64, u64),
     pub(crate) rng: Stream,
     pub(crate) kernel: Kernel,
     pub(crate) jobs: Jobs,
@@ -129,6 +139,8 @@ pub struct Disk {
     pub(crate) share_root: Vec<u8>,
     /// The daemon's system calls.
     pub calls: u64,
+    /// Files and directories that the daemon has open.
+    pub handles: usize,
     /// Changes that the daemon made inside the share, `.chainsync` excluded.
     pub tree_changes: u64,
     pub(crate) listing_salt: u64,
@@ -168,17 +180,21 @@ impl Disk {
             dirty_dirs: Vec::new(),
             next_token: 1,
             next_handle: 0,
+            committed: BTreeMap::new(),
+            mounts: Mounts::default(),
             used_bytes: 0,
             boot: 0,
             process: 0,
             clock_ns: 0,
             debt_ns: 0,
             clock_skew_ns: 0,
+            clock_drift: (0, 0),
             rng,
             kernel,
             jobs,
             share_root: Vec::new(),
             calls: 0,
+            handles: 0,
             tree_changes: 0,
             listing_salt,
             gate: Arc::default(),
@@ -209,7 +225,7 @@ impl Disk {
             return fail(EIO);
         }
         self.calls += 1;
-        let (low, high) = CALL_NS;
+        let (low, high) = self.options.call_ns;
         let cost = self.rng.between(low, high);
         self.debt_ns += cost;
         self.advance(cost);
@@ -247,9 +263,19 @@ impl Disk {
         self.clock_ns = self.now_ns() + by_ns;
     }
 
+    /// Sets the clock, and how fast it goes from now on.
+    pub fn set_clock(&mut self, skew_ns: i128, drift_ppm: i64) {
+        self.clock_skew_ns = skew_ns;
+        self.clock_drift = (drift_ppm, self.now_ns());
+    }
+
     /// This machine's wall clock.
     pub fn wall_ns(&mut self) -> i128 {
-        EPOCH_NS + i128::from(self.now_ns()) + self.clock_skew_ns
+        let now_ns = self.now_ns();
+        let (drift_ppm, since_ns) = self.clock_drift;
+        let drifted_ns =
+            i128::from(now_ns.saturating_sub(since_ns)) * i128::from(drift_ppm) / 1_000_000;
+        EPOCH_NS + i128::from(now_ns) + self.clock_skew_ns + drifted_ns
     }
 
     /// The stamp of a change.
@@ -281,6 +307,7 @@ impl Disk {
         let durable = Durable { meta, content: Content::default() };
         let inode = Inode {
             number,
+            device: DEVICE,
             body,
             meta,
             links: 0,
@@ -388,7 +415,8 @@ impl Disk {
         if self.inode(dir).links == 0 { fail(ENOENT) } else { Ok(()) }
     }
 
-    /// The directory at `/`-separated components below `from`, without following symlinks.
+    /// The directory at `/`-separated components below `from`, without following symlinks or leaving
+    /// the file system.
     pub(crate) fn walk<'a>(
         &self,
         from: Slot,
@@ -398,7 +426,7 @@ impl Disk {
         for component in components.filter(|component| !component.is_empty()) {
             slot = self.lookup(slot, component)?;
             match self.inode(slot).body {
-                Body::Dir(_) => {}
+                Body::Dir(_) => self.stay_within(slot)?,
                 Body::Symlink(_) => return fail(super::errno::ELOOP),
                 Body::File(_) => return fail(ENOTDIR),
             }
@@ -418,9 +446,16 @@ impl Disk {
         if path.as_bytes().len() < PATH_BYTES_MAX { Ok(()) } else { fail(ENAMETOOLONG) }
     }
 
-    /// The directory at an absolute path.
+    /// The directory at an absolute path, across mounts.
     pub fn resolve(&self, path: &[u8]) -> io::Result<Slot> {
-        self.walk(ROOT, path.split(|byte| *byte == b'/'))
+        let components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        components.into_iter().try_fold(ROOT, |slot, component| {
+            let below = self.lookup(slot, component)?;
+            if self.is_mount_point(below) {
+                return Ok(self.across(below));
+            }
+            self.walk(slot, std::iter::once(component))
+        })
     }
 
     /// The absolute path of a name; of a directory that has been removed, what it was last.
@@ -460,7 +495,7 @@ impl Disk {
         };
         Stat {
             file_type: inode.file_type(),
-            device: DEVICE,
+            device: inode.device,
             inode: inode.number,
             links,
             size: inode.size(),
@@ -475,6 +510,7 @@ impl Disk {
     /// Notes a change of the daemon in the trace.
     pub(crate) fn daemon_did(&mut self, actor: Actor, call: &str, path: &[u8]) {
         if actor == Actor::Daemon {
+            self.judge_place(call, path);
             if self.in_share(path).is_some() {
                 self.tree_changes += 1;
             }

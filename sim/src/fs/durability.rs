@@ -4,7 +4,7 @@
 //! else is. Two things are granted because every journaled file system grants them: a rename becomes
 //! durable as a whole, and syncing a file whose content changed stores its
 //! metadata too. Scattered: some of the rest has reached the disk all the same, each name and each
-//! content for itself, as a kernel writes back what it likes when it likes.
+//! content for itself, as a kernel writes back what it likes when it likes. Journal: see `journal`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,6 +21,8 @@ pub enum Loss {
     Strict,
     /// Some of it: each change of a name, each content and each page of the index for itself.
     Scattered,
+    /// Of the names, what was changed last; of contents and pages of the index, some.
+    Journal,
 }
 
 impl Disk {
@@ -33,6 +35,7 @@ impl Disk {
         if !clean && !Arc::ptr_eq(content, &self.inode(slot).durable.content) {
             self.store_inode(slot);
         }
+        self.commit_log(self.inode(slot).device);
         let path = self.inode(slot).home.clone().map(|(dir, name)| self.path_of(dir, &name));
         let path = path.unwrap_or_default();
         self.event("sync", format_args!("{}", crate::trace::Shown(&path)));
@@ -43,6 +46,7 @@ impl Disk {
         self.dir(slot)?;
         self.store_dir(slot);
         self.store_inode(slot);
+        self.commit_log(self.inode(slot).device);
         let path = match self.inode(slot).home.clone() {
             Some((parent, name)) => self.path_of(parent, &name),
             None => b"/".to_vec(),
@@ -51,20 +55,36 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn sync_all(&mut self) {
+    pub(crate) fn sync_all(&mut self, device: u64) {
         self.owe(SYNC_ALL_NS);
-        self.store_everything();
+        self.store_device(device);
+        self.commit_log(device);
         self.event("sync-all", format_args!(""));
     }
 
-    /// As `sync_all`, for free and without a trace: what a machine's installer left.
+    /// For free and without a trace: what a machine's installer left.
     pub(crate) fn store_everything(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
+        let dirty = self.dirty.iter().chain(&self.dirty_dirs);
+        let used = dirty.filter_map(|slot| self.inodes[*slot].as_ref());
+        let devices: BTreeSet<u64> = used.map(|inode| inode.device).collect();
+        devices.into_iter().for_each(|device| self.store_device(device));
+    }
+
+    fn store_device(&mut self, device: u64) {
+        let is_here = |inodes: &[Option<Inode>], slot: &Slot| {
+            inodes[*slot].as_ref().is_none_or(|inode| inode.device == device)
+        };
+        let inodes = &self.inodes;
+        let dirty: Vec<Slot> = self.dirty.extract_if(.., |slot| is_here(inodes, slot)).collect();
+        for slot in dirty {
             if self.inodes[slot].is_some() {
                 self.store_inode(slot);
             }
         }
-        for slot in std::mem::take(&mut self.dirty_dirs) {
+        let inodes = &self.inodes;
+        let dirs: Vec<Slot> =
+            self.dirty_dirs.extract_if(.., |slot| is_here(inodes, slot)).collect();
+        for slot in dirs {
             while let Some(Some(inode)) = self.inodes.get_mut(slot)
                 && let Body::Dir(dir) = &mut inode.body
                 && !dir.pending.is_empty()
@@ -169,7 +189,7 @@ impl Disk {
     }
 
     /// The beginning of a content; in place of the rest, nothing or zeros.
-    fn store_torn(&mut self, slot: Slot) {
+    pub(crate) fn store_torn(&mut self, slot: Slot) {
         let Body::File(content) = &self.inode(slot).body else { return };
         if Arc::ptr_eq(content, &self.inode(slot).durable.content) {
             return;
@@ -185,7 +205,7 @@ impl Disk {
         self.inode_mut(slot).durable = Durable { meta, content: Content::new(torn) };
     }
 
-    fn store_name(&mut self, dir: Slot, name: Name, to: Option<Slot>) {
+    pub(crate) fn store_name(&mut self, dir: Slot, name: Name, to: Option<Slot>) {
         let Ok(dir) = self.dir_mut(dir) else { return };
         // The hold of the pending entry becomes that of the durable one.
         let before = match to {
@@ -200,16 +220,21 @@ impl Disk {
     /// The machine loses its power and comes back: memory, handles and watches are gone, and
     /// everything that was not durable.
     pub fn power_loss(&mut self, loss: Loss) {
-        if loss == Loss::Scattered {
-            self.scatter();
+        match loss {
+            Loss::Strict => {}
+            Loss::Scattered => self.scatter(),
+            Loss::Journal => self.replay_journal(),
         }
         self.boot += 1;
+        self.handles = 0;
         self.new_process();
         self.kernel.power_loss();
         self.jobs.abort();
         let mut alive = vec![false; self.inodes.len()];
         let mut links = vec![0_u32; self.inodes.len()];
+        let roots = self.mounts.roots.clone();
         let mut todo = vec![ROOT];
+        todo.extend(&roots);
         while let Some(slot) = todo.pop() {
             if std::mem::replace(&mut alive[slot], true) {
                 continue;
@@ -221,7 +246,9 @@ impl Disk {
                 }
             }
         }
-        links[ROOT] = 1;
+        for root in std::iter::once(ROOT).chain(roots) {
+            links[root] = 1;
+        }
         let dead = (0..self.inodes.len()).filter(|slot| !alive[*slot]).collect::<Vec<_>>();
         for slot in &dead {
             self.inodes[*slot] = None;
@@ -286,12 +313,12 @@ impl Disk {
     /// Half an upload that happened to be synced is, after a power loss, a file like any other: from
     /// now on its content counts as written by somebody.
     fn register_survivors(&mut self) {
-        let root = self.share_root.clone();
-        let Ok(root) = self.resolve(&root) else { return };
+        let Ok(root) = self.share_slot() else { return };
         let mut files = Vec::new();
         self.files_below(root, &mut Vec::new(), &mut files);
-        let shared = Arc::clone(&self.shared);
-        lock(&shared.oracle).survived(self.index, &files);
+        let (shared, now) = (Arc::clone(&self.shared), self.now_ns());
+        let acknowledged = crate::check::acknowledged(&lock(&shared.frames));
+        lock(&shared.oracle).survived(now, self.index, &files, &acknowledged);
     }
 
     /// All files below a directory, with their paths relative to it, `.chainsync` left out.

@@ -226,9 +226,9 @@ impl Disk {
     }
 
     /// A sync of everything failed: some contents are lost, some were stored before.
-    pub(crate) fn lose_contents(&mut self) {
+    pub(crate) fn lose_contents(&mut self, device: u64) {
         for slot in self.dirty.clone() {
-            if self.inodes[slot].is_none() {
+            if self.inodes[slot].as_ref().is_none_or(|inode| inode.device != device) {
                 continue;
             }
             if self.faults.rng.one_in(2) {

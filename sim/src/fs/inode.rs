@@ -17,6 +17,8 @@ pub(crate) type Content = Arc<Vec<u8>>;
 #[derive(Debug)]
 pub(crate) struct Inode {
     pub number: u64,
+    /// The file system it is on.
+    pub device: u64,
     pub body: Body,
     pub meta: Meta,
     /// Names that lead here.
@@ -77,6 +79,8 @@ pub(crate) struct Dir {
 pub(crate) struct Pending {
     pub name: Name,
     pub to: Option<Slot>,
+    /// Its place in the log of the file system; both halves of a rename have the same.
+    pub at: u64,
     /// The other half of a rename: both become durable or neither, as on every journaled file
     /// system.
     pub twin: Option<Twin>,

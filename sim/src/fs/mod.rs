@@ -3,7 +3,7 @@
 //!
 //! Inodes, not paths: an unlinked file stays readable, a renamed directory keeps its children, a
 //! number is used again. Errors carry the errno of Linux. It deliberately knows no permissions (the
-//! daemon runs as root), one mount only, no special files.
+//! daemon runs as root; a call may be refused all the same, `faults`), no special files.
 
 mod calls;
 mod disk;
@@ -16,7 +16,13 @@ mod faults;
 #[cfg(test)]
 mod faults_tests;
 mod inode;
+mod journal;
+mod judged;
+mod mounts;
+#[cfg(test)]
+mod mounts_tests;
 mod open;
+mod options;
 mod others;
 mod storage;
 #[cfg(test)]

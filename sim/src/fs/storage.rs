@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use chainsync_env::StorageBackend;
 
-use super::disk::SharedDisk;
+use super::disk::{DEVICE, SharedDisk};
 use super::durability::Loss;
 use super::errno::{EINVAL, EIO, fail};
 use super::faults::CallClass;
+use super::journal::SECTOR_BYTES;
 use crate::rng::Stream;
 use crate::shared::lock;
 
@@ -30,20 +31,26 @@ struct Stored {
 }
 
 impl Stored {
-    /// Of what was written and not synced, some pages reach the disk, in any order.
-    fn scatter(&mut self, rng: &mut Stream) {
+    /// Of what was written and not synced, some pages reach the disk, in any order. `tears`: some of
+    /// them in part.
+    fn scatter(&mut self, rng: &mut Stream, tears: bool) {
         for (offset, length) in std::mem::take(&mut self.dirty) {
             let end = (offset + length).min(self.bytes.len());
             let mut from = offset;
             while from < end {
-                let to = (from - from % PAGE_BYTES + PAGE_BYTES).min(end);
+                let next = (from - from % PAGE_BYTES + PAGE_BYTES).min(end);
                 if rng.one_in(2) {
+                    let sectors = (next - from).div_ceil(SECTOR_BYTES) as u64;
+                    let to = match tears && rng.one_in(TEARS_ONE_IN) {
+                        true => (from + rng.between(0, sectors) as usize * SECTOR_BYTES).min(next),
+                        false => next,
+                    };
                     if self.durable.len() < to {
                         self.durable.resize(to, 0);
                     }
                     self.durable[from..to].copy_from_slice(&self.bytes[from..to]);
                 }
-                from = to;
+                from = next;
             }
         }
     }
@@ -57,14 +64,18 @@ pub type SharedStorages = Arc<Mutex<Storages>>;
 
 /// What a disk stores as a whole.
 const PAGE_BYTES: usize = 4096;
+/// Few pages are under way at the very moment.
+const TEARS_ONE_IN: u64 = 8;
 /// A sync of the index: a commit on an SSD.
 const SYNC_NS: (u64, u64) = (150_000, 900_000);
 
 impl Storages {
     pub fn power_loss(&mut self, loss: Loss, rng: &mut Stream) {
         for stored in self.0.values_mut() {
-            if loss == Loss::Scattered {
-                stored.scatter(rng);
+            match loss {
+                Loss::Strict => {}
+                Loss::Scattered => stored.scatter(rng, false),
+                Loss::Journal => stored.scatter(rng, true),
             }
             stored.bytes.clone_from(&stored.durable);
             stored.dirty.clear();
@@ -210,6 +221,8 @@ impl StorageBackend for SimStorage {
         })?;
         let mut disk = lock(&self.disk);
         disk.owe(SYNC_NS);
+        // State is on the first file system.
+        disk.commit_log(DEVICE);
         disk.event("sync-index", format_args!("{synced}"));
         Ok(())
     }

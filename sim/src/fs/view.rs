@@ -39,6 +39,7 @@ impl SimFs {
         let root = {
             let mut locked = lock(disk);
             locked.enter(process)?;
+            locked.judge_place("open", path);
             locked.fault(CallClass::Open)?;
             let slot = locked.resolve(path)?;
             Handle::open(disk, &mut locked, slot, None, false)
@@ -100,6 +101,7 @@ impl Handle {
         writable: bool,
     ) -> Self {
         let id = disk.open(slot, at, writable);
+        disk.handles += 1;
         Self { disk: SharedDisk::clone(shared), slot, id, writable, boot: disk.boot }
     }
 }
@@ -110,6 +112,7 @@ impl Drop for Handle {
         // A handle from before a power loss closes nothing: its inode may be gone.
         if disk.boot == self.boot {
             disk.close(self.slot, self.id);
+            disk.handles -= 1;
         }
     }
 }
@@ -135,7 +138,9 @@ impl Vfs for SimFs {
 
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
         component(name)?;
-        self.call(CallClass::Stat, |disk| disk.lookup(dir.0.slot, name).map(|slot| disk.stat(slot)))
+        self.call(CallClass::Stat, |disk| {
+            disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot)))
+        })
     }
 
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Stat> {
@@ -339,8 +344,10 @@ impl Vfs for SimFs {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.sync("sync-all", Disk::lose_contents, |disk| {
-            disk.sync_all();
+        let root = self.root.slot;
+        let lose = |disk: &mut Disk| disk.lose_contents(disk.inode(root).device);
+        self.sync("sync-all", lose, |disk| {
+            disk.sync_all(disk.inode(root).device);
             Ok(())
         })
     }

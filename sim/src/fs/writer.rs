@@ -53,8 +53,7 @@ impl Disk {
     /// The directory that holds a path of the share, made if it is missing, as an application does
     /// before it stores an upload.
     pub(crate) fn upload_dir(&mut self, path: &RelPath) -> io::Result<Slot> {
-        let root = self.share_root.clone();
-        let root = self.resolve(&root)?;
+        let root = self.writers_root()?;
         let parent = path.parent();
         let components = parent.iter().flat_map(RelPath::components);
         self.make_dirs(Actor::Writer, root, components, 0o755)

@@ -74,3 +74,84 @@ impl DiskFaultEvent {
 
 /// A disk that was asleep, or a busy array.
 const LATE_DEFAULT: Span = Span(Duration::from_millis(100));
+
+#[cfg(test)]
+mod tests {
+    use crate::fs::{CallClass, Chance, Trouble};
+    use crate::scenario::{Event, Scenario};
+
+    fn scenario(tables: &str) -> Result<Scenario, String> {
+        let head = "about = \"x\"\non = [\"sim\"]\nnodes = [\"apollo\", \"chronos\"]\n";
+        let scenario = Scenario::parse("x.toml", &format!("{head}{tables}"))
+            .map_err(|error| error.to_string())?;
+        scenario.check_simulated().map_err(|error| error.to_string())?;
+        Ok(scenario)
+    }
+
+    fn event(event: &str) -> Result<Event, String> {
+        Ok(scenario(&format!("[[at]]\ntime = \"1s\"\n{event}"))?.events.remove(0).event)
+    }
+
+    #[test]
+    fn a_fault_says_which_calls_it_hits() {
+        let usual = event(r#"disk-fault = { node = "apollo", error = "EMFILE" }"#).unwrap();
+        let Event::DiskFault(usual) = usual else { panic!("{usual:?}") };
+        let fault = usual.fault(7);
+        assert_eq!(fault.on.into_iter().collect::<Vec<_>>(), [CallClass::Open, CallClass::Create]);
+        assert_eq!((fault.chance, fault.until_ns), (Chance::OneIn(1), u64::MAX));
+        let exact = event(
+            r#"disk-fault = { node = "apollo", error = "EIO", on = ["index-sync"], at-operation = 9, for = "2s" }"#,
+        )
+        .unwrap();
+        assert_eq!(exact.lasts().as_secs(), 2);
+        let Event::DiskFault(exact) = exact else { panic!("{exact:?}") };
+        let fault = exact.fault(7);
+        assert_eq!(fault.trouble, Trouble::Io);
+        assert_eq!((fault.chance, fault.until_ns), (Chance::At(9), 2_000_000_007));
+        // As it is written, it is read.
+        let written = toml::to_string(&Event::DiskFault(exact)).unwrap();
+        assert!(
+            written.contains("error = \"EIO\"") && written.contains("for = \"2s\""),
+            "{written}"
+        );
+        assert!(!written.contains("one-in"), "{written}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (source, word) in [
+            (r#"disk-fault = { node = "apollo", error = "EBADF" }"#, "unknown variant"),
+            (
+                r#"disk-fault = { node = "apollo", error = "EIO", on = ["fsync"] }"#,
+                "unknown variant",
+            ),
+            (
+                r#"disk-fault = { node = "apollo", error = "ENOSPC", on = ["read"] }"#,
+                "cannot fail like this",
+            ),
+            (
+                r#"disk-fault = { node = "apollo", error = "EIO", one-in = 2, at-operation = 3 }"#,
+                "exclude each other",
+            ),
+            (r#"disk-fault = { node = "apollo", error = "EIO", by = "1s" }"#, "`slow` calls"),
+            (r#"disk-fault = { node = "zeus", error = "EIO" }"#, "no node `zeus`"),
+            (r#"mount-root = { node = "apollo" }"#, "is mounted already"),
+        ] {
+            let message = event(source).unwrap_err();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn machines_are_like_all_or_by_themselves() {
+        let tables =
+            "[machine]\ntick = \"4ms\"\ncapacity = \"1MiB\"\n[machines.apollo]\ntick = \"0s\"\n";
+        let scenario = scenario(tables).unwrap();
+        let (apollo, chronos) = (scenario.knobs("apollo"), scenario.knobs("chronos"));
+        assert_eq!(apollo.tick.unwrap().0.as_millis(), 0);
+        assert_eq!(chronos.tick.unwrap().0.as_millis(), 4);
+        assert_eq!(apollo.capacity, chronos.capacity);
+        let message = self::scenario("[machines.zeus]\ntick = \"0s\"\n").unwrap_err();
+        assert!(message.contains("no node `zeus`") && message.contains("x.toml:4:"), "{message}");
+    }
+}

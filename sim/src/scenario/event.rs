@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::disk::{DiskFaultEvent, QuotaEvent};
 use super::units::{SignedSpan, Size, Span};
+use crate::workload::Style;
 
 /// A node's name, with its place in the file.
 pub(super) type Name = Spanned<String>;
@@ -59,6 +60,9 @@ pub struct WriteEvent {
     /// How long the upload takes, in many pieces; without it, a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
+    /// How the application stores it; without it, drawn by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
 }
 
 /// A new, empty directory.
@@ -140,6 +144,9 @@ pub enum Keeps {
     Nothing,
     /// Each name, content and page of the index for itself: drawn.
     Some,
+    /// As on a journaled file system: names in the order of their changes, up to a drawn one after
+    /// the last sync of anything; contents and pages of the index for themselves, also in part.
+    Journal,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -168,6 +175,28 @@ pub struct HoldEvent {
     pub between: (Vec<Name>, Vec<Name>),
 }
 
+/// Connections that exist are lost; new ones can be made at once.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CutConnectionsEvent {
+    pub between: (Vec<Name>, Vec<Name>),
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noticed_by: NoticedBy,
+}
+
+/// Which ends of a lost connection are told. An end that is not believes in it, and what it writes
+/// vanishes: the connection is half open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticedBy {
+    #[default]
+    Both,
+    /// Those of the first group.
+    First,
+    /// Those of the second group.
+    Second,
+}
+
 /// Ends all partitions and holds.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -177,7 +206,11 @@ pub struct HealEvent {}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClockEvent {
     pub node: Name,
+    /// How far it is off from now on.
     pub skew: SignedSpan,
+    /// How much faster than true time it goes from now on, in millionths; below zero, slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -209,6 +242,7 @@ pub enum Event {
     Start(NodeEvent),
     Partition(PartitionEvent),
     Hold(HoldEvent),
+    CutConnections(CutConnectionsEvent),
     Heal(HealEvent),
     DiskFull(NodeEvent),
     DiskFree(NodeEvent),
@@ -247,6 +281,7 @@ pub(super) struct At {
     start: Option<NodeEvent>,
     partition: Option<PartitionEvent>,
     hold: Option<HoldEvent>,
+    cut_connections: Option<CutConnectionsEvent>,
     heal: Option<HealEvent>,
     disk_full: Option<NodeEvent>,
     disk_free: Option<NodeEvent>,
@@ -284,6 +319,7 @@ impl At {
             self.start.map(Event::Start),
             self.partition.map(Event::Partition),
             self.hold.map(Event::Hold),
+            self.cut_connections.map(Event::CutConnections),
             self.heal.map(Event::Heal),
             self.disk_full.map(Event::DiskFull),
             self.disk_free.map(Event::DiskFree),
@@ -326,6 +362,7 @@ impl Event {
             Event::Start(_) => "start",
             Event::Partition(_) => "partition",
             Event::Hold(_) => "hold",
+            Event::CutConnections(_) => "cut-connections",
             Event::Heal(_) => "heal",
             Event::DiskFull(_) => "disk-full",
             Event::DiskFree(_) => "disk-free",
@@ -346,9 +383,6 @@ impl Event {
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            Event::UnmountRoot(_) | Event::MountRoot(_) => {
-                Err("the simulated disk has one mount only")
-            }
             Event::Reload(_) => Err("the engine has no reload to call"),
             Event::DiskFault(event) => event.check(),
             _ => Ok(()),
@@ -369,7 +403,10 @@ impl Event {
             Event::Crash(event) => vec![&event.node],
             Event::PowerLoss(event) => vec![&event.node],
             Event::Partition(PartitionEvent { between, .. })
-            | Event::Hold(HoldEvent { between }) => between.0.iter().chain(&between.1).collect(),
+            | Event::Hold(HoldEvent { between })
+            | Event::CutConnections(CutConnectionsEvent { between, .. }) => {
+                between.0.iter().chain(&between.1).collect()
+            }
             Event::Heal(_) => Vec::new(),
             Event::DiskFault(event) => vec![&event.node],
             Event::Quota(event) => vec![&event.node],
@@ -388,6 +425,24 @@ impl Event {
             | Event::UnmountRoot(event)
             | Event::MountRoot(event)
             | Event::Reload(event) => vec![&event.node],
+        }
+    }
+
+    /// Takes a node out of it; false if nothing is left.
+    pub fn forget_node(&mut self, name: &str) -> bool {
+        let keep = |names: &mut Vec<Name>| {
+            names.retain(|other| other.get_ref() != name);
+            !names.is_empty()
+        };
+        match self {
+            Event::Storm(event) => keep(&mut event.nodes),
+            Event::Churn(event) => keep(&mut event.nodes),
+            Event::Partition(PartitionEvent { between, .. })
+            | Event::Hold(HoldEvent { between }) => {
+                let (left, right) = (keep(&mut between.0), keep(&mut between.1));
+                left && right
+            }
+            other => other.nodes().iter().all(|other| other.get_ref() != name),
         }
     }
 
@@ -418,6 +473,10 @@ impl Event {
             _ => std::time::Duration::ZERO,
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn one() -> u64 {

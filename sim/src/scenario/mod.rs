@@ -6,9 +6,12 @@
 mod disk;
 mod error;
 mod event;
+mod machine;
 mod timeline;
 mod units;
+mod write;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,11 +22,8 @@ use toml::Spanned;
 
 pub use disk::{DiskFaultEvent, QuotaEvent};
 pub use error::ScenarioError;
-pub use event::{
-    ChmodEvent, ChurnEvent, ClockEvent, DeathEvent, Direction, Event, HoldEvent, Keeps, MkdirEvent,
-    NodeEvent, PartitionEvent, PowerLossEvent, StormEvent, SymlinkEvent, WatchLimitEvent,
-    WriteEvent,
-};
+pub use event::*;
+pub use machine::MachineKnobs;
 use timeline::Timeline;
 pub use units::{Bandwidth, SignedSpan, Size, Span, SpanRange, UnitError};
 
@@ -33,10 +33,15 @@ pub struct Scenario {
     pub file: PathBuf,
     pub about: String,
     pub on: Vec<Backend>,
+    /// Of a plan: the seed of whatever the file leaves open.
+    pub seed: Option<u64>,
     /// In ring order.
     pub nodes: Vec<NodeName>,
     pub config: Config,
     pub network: Network,
+    /// What all machines are like, and single ones; the rest is drawn.
+    pub machine: MachineKnobs,
+    pub machines: BTreeMap<String, MachineKnobs>,
     /// In order of time.
     pub events: Vec<TimedEvent>,
     pub expect: Expect,
@@ -73,6 +78,9 @@ pub struct Config {
     pub heartbeat: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    /// Entries of one batch at most; no key of the daemon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_entries_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -90,6 +98,9 @@ pub struct Network {
     pub latency: Option<SpanRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Of so many reads or writes one is short, drawn; 0: none. Without it, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<u64>,
 }
 
 /// What has to come true.
@@ -106,6 +117,10 @@ pub struct Expect {
     pub lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
+    /// Nodes that stay dead when everything else is healed: the others have to converge without
+    /// them, and with them when they come back, last of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -113,15 +128,19 @@ pub struct Expect {
 struct Raw {
     about: String,
     on: Vec<Backend>,
+    seed: Option<u64>,
     nodes: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     config: Config,
     #[serde(default)]
     network: Network,
     #[serde(default)]
-    at: Vec<Spanned<event::At>>,
+    machine: MachineKnobs,
     #[serde(default)]
-    expect: Expect,
+    machines: BTreeMap<Spanned<String>, MachineKnobs>,
+    #[serde(default)]
+    at: Vec<Spanned<event::At>>,
+    expect: Option<Spanned<Expect>>,
 }
 
 impl Scenario {
@@ -136,6 +155,11 @@ impl Scenario {
             nodes.push(parsed.map_err(|problem| error(name.span(), problem.to_string()))?);
         }
         Ring::new(nodes.clone()).map_err(|problem| error(raw.nodes.span(), problem.to_string()))?;
+        let mut machines = BTreeMap::new();
+        for (name, knobs) in raw.machines {
+            check_name(&name, &nodes, &error)?;
+            machines.insert(name.into_inner(), knobs);
+        }
         let mut events = Vec::new();
         for at in raw.at {
             let span = at.span();
@@ -154,15 +178,26 @@ impl Scenario {
             check_event(&event, &nodes, &error)?;
             events.push(TimedEvent { time, event, span });
         }
+        let expect = match raw.expect {
+            None => Expect::default(),
+            Some(expect) => {
+                check_dead(&expect.get_ref().dead, &nodes)
+                    .map_err(|message| error(expect.span(), message))?;
+                expect.into_inner()
+            }
+        };
         events.sort_by_key(|event| event.time);
         Ok(Self {
             about: raw.about,
             on: raw.on,
+            seed: raw.seed,
             nodes,
             config: raw.config,
             network: raw.network,
+            machine: raw.machine,
+            machines,
             events,
-            expect: raw.expect,
+            expect,
             source: source.to_owned(),
             file,
         })
@@ -185,6 +220,41 @@ impl Scenario {
         Ok(())
     }
 
+    /// A scenario that was made, not read: everything in it is as the parser would have it.
+    pub fn made(about: String, seed: u64, nodes: Vec<NodeName>) -> Self {
+        Self {
+            file: PathBuf::new(),
+            about,
+            on: vec![Backend::Sim],
+            seed: Some(seed),
+            nodes,
+            config: Config::default(),
+            network: Network::default(),
+            machine: MachineKnobs::default(),
+            machines: BTreeMap::new(),
+            events: Vec::new(),
+            expect: Expect::default(),
+            source: String::new(),
+        }
+    }
+
+    /// Adds an event; they stay in order of time.
+    pub fn add(&mut self, time: Duration, event: Event) {
+        let place = self.events.partition_point(|timed| timed.time <= time);
+        self.events.insert(place, TimedEvent { time, event, span: 0..0 });
+    }
+
+    /// Removes what makes no sense at its time, as the start of a daemon that runs.
+    pub fn drop_impossible(&mut self) {
+        let mut timeline = Timeline::default();
+        self.events.retain(|timed| timeline.follow(&timed.event).is_ok());
+    }
+
+    /// What a node's machine is like, as far as the scenario says.
+    pub fn knobs(&self, node: &str) -> MachineKnobs {
+        self.machines.get(node).map_or_else(|| self.machine.clone(), |own| own.or(&self.machine))
+    }
+
     /// When the last event is over.
     pub fn ends(&self) -> Duration {
         let end = |timed: &TimedEvent| timed.time + timed.event.lasts();
@@ -197,18 +267,38 @@ impl Scenario {
     }
 }
 
+fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
+    if let Some(unknown) = dead.iter().find(|name| !nodes.iter().any(|node| node.as_str() == *name))
+    {
+        let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+        return Err(format!("there is no node `{unknown}`; nodes are {}", known.join(", ")));
+    }
+    if !dead.is_empty() && nodes.iter().all(|node| dead.iter().any(|name| name == node.as_str())) {
+        return Err("`dead` names every node: somebody has to be left".to_owned());
+    }
+    Ok(())
+}
+
+fn check_name(
+    name: &Spanned<String>,
+    nodes: &[NodeName],
+    error: &dyn Fn(Range<usize>, String) -> ScenarioError,
+) -> Result<(), ScenarioError> {
+    if nodes.iter().any(|node| node.as_str() == name.get_ref()) {
+        return Ok(());
+    }
+    let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+    let message = format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
+    Err(error(name.span(), message))
+}
+
 fn check_event(
     event: &Event,
     nodes: &[NodeName],
     error: &dyn Fn(Range<usize>, String) -> ScenarioError,
 ) -> Result<(), ScenarioError> {
     for name in event.nodes() {
-        if !nodes.iter().any(|node| node.as_str() == name.get_ref()) {
-            let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-            let message =
-                format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
-            return Err(error(name.span(), message));
-        }
+        check_name(name, nodes, error)?;
     }
     for path in event.paths() {
         if let Err(problem) = RelPath::new(path.get_ref()) {
@@ -285,6 +375,13 @@ lost             = 0
                 "more than one event",
             ),
             ("power-loss = { node = \"chronos\" }", "", "x.toml:14:1", "no event"),
+            ("lost             = 0", "dead = [\"zeus\"]", "x.toml:26:", "no node `zeus`"),
+            (
+                "lost             = 0",
+                "dead = [\"hermes\", \"apollo\", \"chronos\"]",
+                "x.toml:26:",
+                "somebody has to be left",
+            ),
         ] {
             assert!(EXAMPLE.contains(from), "{from}");
             let message = message(&EXAMPLE.replacen(from, to, 1));

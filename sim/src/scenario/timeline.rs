@@ -10,6 +10,7 @@ pub(super) struct Timeline {
     down: BTreeSet<String>,
     stopped: BTreeSet<String>,
     saved: BTreeSet<String>,
+    unmounted: BTreeSet<String>,
 }
 
 impl Timeline {
@@ -68,6 +69,12 @@ impl Timeline {
             Event::Continue(_) => {
                 self.stopped.remove(&node);
                 Ok(())
+            }
+            Event::UnmountRoot(_) if !self.unmounted.insert(node.clone()) => {
+                Err(format!("`unmount-root`, but the root of `{node}` is not mounted then"))
+            }
+            Event::MountRoot(_) if !self.unmounted.remove(&node) => {
+                Err(format!("`mount-root`, but the root of `{node}` is mounted already"))
             }
             Event::SaveIndex(_) => {
                 self.saved.insert(node);

@@ -129,7 +129,7 @@ impl Kernel {
         self.instances.values().any(|instance| instance.watches.contains_key(&slot))
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.instances.values().map(|instance| instance.watches.len()).sum()
     }
 

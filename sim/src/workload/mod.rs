@@ -14,6 +14,7 @@ use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
 
 use crate::fs::{Actor, Body, Content, Disk, Slot};
+use crate::ledger::What;
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
@@ -131,13 +132,18 @@ impl Disk {
         let dir = self.upload_dir(path)?;
         let slot = self.lookup(dir, path.name())?;
         if self.inode(slot).is_dir() {
-            return self.remove_dir(Actor::Writer, dir, path.name());
+            self.remove_dir(Actor::Writer, dir, path.name())?;
+            lock(&self.shared.oracle).ledger.removed(path.as_bytes());
+            return Ok(());
         }
         let content = self.content(slot);
         let is_file = matches!(self.inode(slot).body, Body::File(_));
         self.unlink(Actor::Writer, dir, path.name())?;
         if is_file {
             self.took_away(slot, &content);
+            self.took(path.as_bytes(), &content, What::Removed);
+        } else {
+            lock(&self.shared.oracle).ledger.removed(path.as_bytes());
         }
         Ok(())
     }
@@ -149,6 +155,7 @@ impl Disk {
         self.set_meta(Actor::Writer, slot, at, "chmod", |meta| meta.mode = mode & 0o7777);
         let content = self.content(slot);
         lock(&self.shared.oracle).touched(&content);
+        self.put(path.as_bytes(), &content);
         Ok(())
     }
 
@@ -163,6 +170,18 @@ impl Disk {
         }
     }
 
+    /// Tells the ledger that the application put a content somewhere.
+    pub(crate) fn put(&mut self, path: &[u8], content: &Content) {
+        let now = self.now_ns();
+        lock(&self.shared.oracle).put(now, self.index, path, content);
+    }
+
+    /// Tells the ledger that the application took a content away from where it was.
+    pub(crate) fn took(&mut self, path: &[u8], content: &Content, what: What) {
+        let now = self.now_ns();
+        lock(&self.shared.oracle).took(now, self.index, path, content, what);
+    }
+
     /// Gives a file of the share a second name.
     pub fn link_upload(&mut self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let dir = self.upload_dir(from)?;
@@ -171,7 +190,33 @@ impl Disk {
         self.link(to_dir, to.name(), slot)?;
         let content = self.content(slot);
         lock(&self.shared.oracle).left_behind(to.as_bytes(), &content);
+        self.put(to.as_bytes(), &content);
         Ok(())
+    }
+
+    /// Tells the ledger that a name, and all names below it, are others now. Files are told of by
+    /// themselves, with their contents.
+    fn renamed_below(&self, slot: Slot, from: &[u8], to: &[u8]) {
+        let mut todo = vec![(slot, from.to_vec(), to.to_vec())];
+        let mut oracle = lock(&self.shared.oracle);
+        while let Some((slot, from, to)) = todo.pop() {
+            match &self.inode(slot).body {
+                Body::File(_) => {}
+                Body::Symlink(_) => {
+                    oracle.ledger.removed(&from);
+                    oracle.ledger.no_directory(&to);
+                }
+                Body::Dir(dir) => {
+                    oracle.ledger.removed(&from);
+                    oracle.ledger.named(&to);
+                    let names = dir.names.iter();
+                    todo.extend(names.map(|(name, below)| {
+                        let join = |path: &[u8]| [path, b"/", name].concat();
+                        (*below, join(&from), join(&to))
+                    }));
+                }
+            }
+        }
     }
 
     fn rename_upload(&mut self, from: &RelPath, to: &RelPath) -> io::Result<()> {
@@ -194,6 +239,14 @@ impl Disk {
         }
         if let Some((slot, content)) = displaced {
             self.took_away(slot, &content);
+            self.took(to.as_bytes(), &content, What::Overwritten);
+        }
+        let (from, to) = (from.as_bytes(), to.as_bytes());
+        self.renamed_below(slot, from, to);
+        for (path, content) in &files {
+            let before = [from, &path[to.len()..]].concat();
+            self.took(&before, content, What::Removed);
+            self.put(path, content);
         }
         let writing = self.jobs.writing.get(&slot).cloned().unwrap_or_default();
         let mut oracle = lock(&self.shared.oracle);
@@ -201,7 +254,7 @@ impl Disk {
             oracle.renamed(self.index, &content, &path);
         }
         for id in writing {
-            oracle.moved(self.index, id, to.as_bytes());
+            oracle.moved(self.index, id, to);
         }
         Ok(())
     }

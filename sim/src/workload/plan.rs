@@ -7,6 +7,7 @@ use chainsync_core::RelPath;
 use super::{Job, Style, Upload};
 use crate::fs::{Content, Disk};
 use crate::rng::Stream;
+use crate::scenario::WriteEvent;
 
 /// Uploads of new files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,28 +89,27 @@ pub fn churn(disk: &mut Disk, tag: usize, from_ns: u64, churn: Churn) {
 
 pub(crate) fn upload(disk: &mut Disk, due_ns: u64, name: &str, size: u64, style: Option<Style>) {
     let Ok(path) = RelPath::new(name) else { return };
-    let label = format!("{} {name}", disk.node);
-    let content = content(&label, size, &mut disk.jobs.rng);
-    let style = style.unwrap_or_else(|| match disk.jobs.rng.between(0, 9) {
-        0..=4 => Style::InPlace,
-        5 => Style::Over,
-        _ => Style::Rename,
-    });
-    let upload = Upload::new(disk, path, content, style);
+    let upload = Upload::new(disk, path, size, style, own_stream(disk, due_ns, name));
     disk.jobs.add(due_ns, Job::Upload(upload));
 }
 
 /// One file, as long as `over` in the writing.
-pub(crate) fn write(disk: &mut Disk, due_ns: u64, name: &str, size: u64, over: Duration) {
-    if over.is_zero() {
-        return upload(disk, due_ns, name, size, None);
-    }
+pub(crate) fn write(disk: &mut Disk, due_ns: u64, write: &WriteEvent) {
+    let (name, size) = (write.path.get_ref(), write.size.0);
+    let Some(over) = write.over.map(|over| over.0).filter(|over| !over.is_zero()) else {
+        return upload(disk, due_ns, name, size, write.style);
+    };
     let Ok(path) = RelPath::new(name) else { return };
-    let label = format!("{} {name}", disk.node);
-    let content = content(&label, size, &mut disk.jobs.rng);
-    let style = if disk.jobs.rng.one_in(2) { Style::InPlace } else { Style::Rename };
-    let upload = Upload::new(disk, path, content, style).slowly(over);
+    let mut rng = own_stream(disk, due_ns, name);
+    let drawn = if rng.one_in(2) { Style::InPlace } else { Style::Rename };
+    let style = Some(write.style.unwrap_or(drawn));
+    let upload = Upload::new(disk, path, size, style, rng).slowly(over);
     disk.jobs.add(due_ns, Job::Upload(upload));
+}
+
+/// What one upload draws from: the same, whatever else the scenario does.
+fn own_stream(disk: &Disk, due_ns: u64, name: &str) -> Stream {
+    Stream::new(disk.shared.seed, &format!("upload {due_ns} {name}"), &disk.node)
 }
 
 pub(crate) fn make_dir(disk: &mut Disk, due_ns: u64, name: &str) {

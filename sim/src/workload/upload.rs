@@ -3,16 +3,21 @@
 use std::io;
 use std::time::Duration;
 
-use chainsync_core::{ContentHash, RelPath};
+use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
+use serde::{Deserialize, Serialize};
 
 use crate::fs::{Actor, Content, Disk, Slot};
+use crate::ledger::What;
 use crate::rng::Stream;
 use crate::shared::lock;
 use crate::trace::Shown;
 
+use super::plan::content;
+
 /// How an application stores a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Style {
     /// Creates or truncates the final name, writes in pieces, closes.
     InPlace,
@@ -33,6 +38,8 @@ pub(crate) struct Upload {
     stage: Stage,
     /// Written in pieces of this many bytes, this far apart; else as it comes.
     slow: Option<(usize, u64)>,
+    /// Its own: one upload less in a plan leaves the others as they were.
+    rng: Stream,
 }
 
 /// An upload that takes its time comes in this many pieces at most.
@@ -51,17 +58,31 @@ enum Stage {
 
 impl Upload {
     /// Announces the content to the oracle.
-    pub(crate) fn new(disk: &mut Disk, path: RelPath, content: Content, style: Style) -> Self {
-        let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut disk.jobs.rng));
+    pub(crate) fn new(
+        disk: &Disk,
+        path: RelPath,
+        size: u64,
+        style: Option<Style>,
+        mut rng: Stream,
+    ) -> Self {
+        let label = format!("{} {path}", disk.node);
+        let content = content(&label, size, &mut rng);
+        let drawn = match rng.between(0, 9) {
+            0..=4 => Style::InPlace,
+            5 => Style::Over,
+            _ => Style::Rename,
+        };
+        let style = style.unwrap_or(drawn);
+        let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut rng));
         // A few files are private: modes have to travel too.
-        let mode = if disk.jobs.rng.one_in(8) { 0o640 } else { 0o644 };
+        let mode = if rng.one_in(8) { 0o640 } else { 0o644 };
         let id = lock(&disk.shared.oracle).announce(
             disk.index,
             path.as_bytes(),
             temporary.as_ref().map(RelPath::as_bytes),
             &content,
         );
-        Self { path, temporary, content, mode, style, id, stage: Stage::Open, slow: None }
+        Self { path, temporary, content, mode, style, id, stage: Stage::Open, slow: None, rng }
     }
 
     /// Makes it last.
@@ -91,7 +112,7 @@ impl Disk {
     pub(crate) fn step_upload(&mut self, mut upload: Upload) -> Option<(u64, Upload)> {
         match self.try_step(&mut upload) {
             Ok(true) => {
-                let pause = pause_ns(&mut self.jobs.rng);
+                let pause = pause_ns(&mut upload.rng);
                 let wait = upload.slow.map_or(pause, |(_, apart_ns)| apart_ns);
                 Some((wait, upload))
             }
@@ -119,9 +140,7 @@ impl Disk {
                 // Most are written at once, some in pieces, as a body that arrives in packets.
                 let length = match upload.slow {
                     Some((piece, _)) => piece.min(rest),
-                    None if self.jobs.rng.one_in(3) => {
-                        self.jobs.rng.between(1, rest as u64) as usize
-                    }
+                    None if upload.rng.one_in(3) => upload.rng.between(1, rest as u64) as usize,
                     None => rest,
                 };
                 let piece = Content::clone(&upload.content);
@@ -146,10 +165,15 @@ impl Disk {
                 let displaced = self.lookup(dir, upload.path.name()).ok();
                 let displaced = displaced.map(|slot| (slot, self.content(slot)));
                 let ends = ((dir, upload.target().name()), (dir, upload.path.name()));
+                let moved = self.lookup(dir, upload.target().name())?;
+                let moved = self.content(moved);
                 self.rename(Actor::Writer, ends.0, ends.1, RenameMode::Replace)?;
                 if let Some((slot, content)) = displaced {
                     self.took_away(slot, &content);
+                    self.took(upload.path.as_bytes(), &content, What::Overwritten);
                 }
+                self.took(upload.target().as_bytes(), &moved, What::Removed);
+                self.put(upload.path.as_bytes(), &moved);
                 self.finish(upload);
                 Ok(false)
             }
@@ -168,6 +192,7 @@ impl Disk {
         }
         let before = self.content(slot);
         lock(&self.shared.oracle).replaced(&before);
+        self.took(upload.target().as_bytes(), &before, What::Overwritten);
         // What is longer than the new content has to be cut: nobody leaves the old end behind.
         if upload.style != Style::Over || before.len() > upload.content.len() {
             self.truncate(Actor::Writer, slot, 0);
@@ -198,9 +223,22 @@ impl Disk {
         }
         let content = self.content(slot);
         let writing = self.jobs.writing.remove(&slot).unwrap_or_default();
-        let hash = ContentHash::of(&content);
+        let home = self.inode(slot).home.clone();
+        let present = home.map(|(dir, name)| self.path_of(dir, &name));
+        // A directory above it may have got another name meanwhile.
+        let present = present.as_deref().and_then(|present| self.in_share(present));
+        let present = present.map(<[u8]>::to_vec);
+        if let Some(path) = &present
+            && self.inode(slot).links > 0
+        {
+            self.put(path, &content);
+        }
         let mut oracle = lock(&self.shared.oracle);
+        let hash = oracle.digests.of(&content);
         oracle.left_behind(path, &content);
+        if let Some(present) = &present {
+            oracle.left_behind(present, &content);
+        }
         for id in writing {
             let upload = &mut oracle.uploads[id];
             upload.replaced |= upload.hash != hash;

@@ -334,7 +334,8 @@ impl Validation<'_, '_> {
     fn shares(&mut self) -> Vec<ShareConfig> {
         let durability = self.durability(&self.raw.durability);
         let owner = self.raw.owner;
-        let limits = Limits { max_file_size: self.size(&self.raw.max_file_size) };
+        let limits =
+            Limits { max_file_size: self.size(&self.raw.max_file_size), ..Limits::default() };
         let raw = self.raw;
         let default = Defaults { durability, owner, limits };
         raw.shares.iter().filter_map(|share| self.share(share, &default)).collect()
@@ -358,7 +359,7 @@ impl Validation<'_, '_> {
             durability: durability.unwrap_or_default(),
             owner: share.owner.or(default.owner).unwrap_or(false),
             sweep_interval: self.sweep_interval(share),
-            limits: Limits { max_file_size },
+            limits: Limits { max_file_size, ..Limits::default() },
         })
     }
 

@@ -100,7 +100,25 @@ pub(crate) fn check_healed(world: &World) -> Result<(), Violation> {
         }
     }
     check_winners(world)?;
-    if world.lost_state { Ok(()) } else { check_lost(world) }
+    if world.lost_state {
+        return Ok(());
+    }
+    check_greatest(world)?;
+    check_lost(world)
+}
+
+/// GREATEST: what is left at a path has the greatest stamp that was ever given to a change there.
+fn check_greatest(world: &World) -> Result<(), Violation> {
+    for (path, stamp, edit) in world.oracle.versions.values().flatten() {
+        let held = world.nodes[0].records.get(path).map(|record| record.version.stamp);
+        if held < Some(*stamp) {
+            return Err(Violation::new(
+                "GREATEST",
+                format!("edit {edit} of {path} should be left"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// LOST: a recorded content is current, was overwritten by somebody who had it, or is in the archive

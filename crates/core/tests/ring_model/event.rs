@@ -43,6 +43,11 @@ pub(crate) enum Event {
         to: usize,
         published: bool,
     },
+    /// One acknowledgement arrives.
+    Hear {
+        from: usize,
+        to: usize,
+    },
     Crash {
         node: usize,
     },

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use chainsync_core::batch::BatchBuilder;
 use chainsync_core::entry::Entry;
-use chainsync_core::gossip::ReceiverKnows;
+use chainsync_core::gossip::{ReceiverKnows, Row};
 use chainsync_core::wire::{Batch, Cursor, Frame, PassEnd};
 use chainsync_core::{Knowledge, VersionVector};
 
@@ -14,21 +14,25 @@ use crate::node::Node;
 use crate::rules::Rules;
 
 /// Batches in flight.
-const WINDOW: usize = 4;
+pub(crate) const WINDOW: usize = 4;
 
+#[derive(Clone)]
 pub(crate) struct Link {
-    in_flight: VecDeque<BytesMut>,
-    position: u64,
-    pass: Option<Pass>,
+    pub(crate) in_flight: VecDeque<Batch>,
+    /// Acknowledgements that the upstream has not heard yet.
+    pub(crate) acks: VecDeque<Row>,
+    pub(crate) position: u64,
+    pub(crate) pass: Option<Pass>,
     /// The knowledge that the last pass ended with.
-    told: Option<Knowledge>,
-    knows: ReceiverKnows,
+    pub(crate) told: Option<Knowledge>,
+    pub(crate) knows: ReceiverKnows,
     number: u64,
 }
 
-struct Pass {
-    entries: VecDeque<(u64, Entry)>,
-    end: (Cursor, Knowledge),
+#[derive(Clone)]
+pub(crate) struct Pass {
+    pub(crate) entries: VecDeque<(u64, Entry)>,
+    pub(crate) end: (Cursor, Knowledge),
 }
 
 impl Link {
@@ -41,27 +45,50 @@ impl Link {
         };
         let mut link = Self {
             in_flight: VecDeque::new(),
+            acks: VecDeque::new(),
             position: if resumes { cursor.sequence } else { 0 },
             pass: None,
             told: None,
             knows: ReceiverKnows::default(),
             number: 0,
         };
-        link.hear(downstream);
+        link.acknowledge(downstream);
+        link.hear();
         link
     }
 
-    /// The handshake and every acknowledgement.
-    pub(crate) fn hear(&mut self, downstream: &mut Node) {
-        self.knows.hear_row(&downstream.row());
+    /// At the handshake and for every batch.
+    pub(crate) fn acknowledge(&mut self, downstream: &mut Node) {
+        self.acks.push_back(downstream.row());
+    }
+
+    /// The oldest acknowledgement under way arrives.
+    pub(crate) fn hear(&mut self) {
+        if let Some(row) = self.acks.pop_front() {
+            self.knows.hear_row(&row);
+        }
+    }
+
+    /// Whether there is anything to send, and room for it.
+    pub(crate) fn has_more(&self, upstream: &Node) -> bool {
+        let idle = self.pass.is_none()
+            && self.position >= upstream.head
+            && self.told.as_ref() == Some(&upstream.knowledge);
+        !idle && self.in_flight.len() < WINDOW
+    }
+
+    /// Batches of one entry until the pass that is open, or would be opened now, ends.
+    pub(crate) fn batches_left(&self, upstream: &Node) -> usize {
+        let entries = self
+            .pass
+            .as_ref()
+            .map_or_else(|| journal(upstream, self.position).len(), |pass| pass.entries.len());
+        entries.max(1)
     }
 
     /// Sends one batch of at most `count` entries; says whether there was anything to send.
     pub(crate) fn send(&mut self, rules: Rules, upstream: &Node, count: usize) -> bool {
-        let idle = self.pass.is_none()
-            && self.position >= upstream.head
-            && self.told.as_ref() == Some(&upstream.knowledge);
-        if idle || self.in_flight.len() >= WINDOW {
+        if !self.has_more(upstream) {
             return false;
         }
         let mut pass = self.pass.take().unwrap_or_else(|| Pass {
@@ -113,15 +140,14 @@ impl Link {
         let mut bytes = BytesMut::new();
         Frame::Batch(Batch { number: self.number, entries, cursor, end, held, packs })
             .encode(&mut bytes);
-        self.in_flight.push_back(bytes);
+        match Frame::decode(&mut bytes) {
+            Ok(Some(Frame::Batch(batch))) => self.in_flight.push_back(batch),
+            other => panic!("a batch arrives as {other:?}"),
+        }
     }
 
     pub(crate) fn receive(&mut self) -> Option<Batch> {
-        let mut bytes = self.in_flight.pop_front()?;
-        match Frame::decode(&mut bytes) {
-            Ok(Some(Frame::Batch(batch))) => Some(batch),
-            other => panic!("a batch arrives as {other:?}"),
-        }
+        self.in_flight.pop_front()
     }
 }
 

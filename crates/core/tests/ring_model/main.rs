@@ -12,12 +12,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod canonical;
 mod check;
 mod event;
+mod exhaustive;
+mod explore;
 mod link;
 mod named;
 mod node;
 mod oracle;
+mod reduce;
 mod rules;
 mod search;
 mod world;

@@ -1,6 +1,7 @@
 //! One node: its index, its disk, and the commits between the two.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use chainsync_core::decide::{Seen, change_version, import_stamp, made_ms, see};
 use chainsync_core::disk::{FileType, Stat};
@@ -24,7 +25,7 @@ pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) replica: ReplicaId,
     /// Changes made under `replica`.
-    counter: u64,
+    pub(crate) counter: u64,
     /// The replica id may not be used for another change: see rule A2.
     pub(crate) unconfirmed: bool,
     /// Replicas taken in this run.
@@ -44,9 +45,9 @@ pub(crate) struct Node {
 /// What is at a name; a deletion leaves its edit, but no inode.
 #[derive(Clone)]
 pub(crate) struct Shown {
-    kind: Kind,
+    pub(crate) kind: Kind,
     stat: Option<Stat>,
-    wall_ms: u64,
+    pub(crate) wall_ms: u64,
 }
 
 /// What a commit needs from outside: who never repeats himself.
@@ -55,7 +56,7 @@ pub(crate) struct Commit<'a> {
     pub(crate) wall_ms: u64,
     pub(crate) tag: u64,
     pub(crate) fresh: ReplicaId,
-    pub(crate) oracle: &'a mut Oracle,
+    pub(crate) oracle: &'a mut Rc<Oracle>,
 }
 
 impl Node {
@@ -181,7 +182,7 @@ impl Node {
     ) {
         let kind = shown.kind.clone();
         let entry = Entry { path: path.clone(), kind: kind.clone(), version: version.clone() };
-        commit.oracle.version(&entry);
+        Rc::make_mut(commit.oracle).version(&entry);
         let identity = shown.stat.as_ref().map(identity);
         let published = Published { kind, version, identity };
         if let Some(record) = self.records.get_mut(path) {
@@ -210,7 +211,7 @@ impl Node {
         // What arrives and loses is large: announced, and nobody asks for its bytes any more.
         let shown = self.disk.get(&entry.path).map(|shown| edit_of(&shown.kind));
         if let Some(loser) = loser.map(edit_of).filter(|loser| shown == Some(*loser)) {
-            commit.oracle.archived.insert((self.index, loser));
+            Rc::make_mut(commit.oracle).archived.insert((self.index, loser));
         }
         let mut entry = entry.clone();
         match verdict {
@@ -288,7 +289,9 @@ impl Node {
     pub(crate) fn commit(&mut self, commit: &Commit) {
         let tagged = self.tags.last_key_value().map_or(0, |(sequence, _)| *sequence);
         self.tags.extend((tagged + 1..=self.head).map(|sequence| (sequence, commit.tag)));
-        self.knowledge_at.insert(self.head, self.knowledge.clone());
+        if !commit.rules.knowledge_at_pass_end {
+            self.knowledge_at.insert(self.head, self.knowledge.clone());
+        }
     }
 
     /// What the node says of itself, as far as the model has it.

@@ -10,6 +10,7 @@ use chainsync_core::{ContentHash, RelPath};
 /// One edit. Deletions are edits too.
 pub(crate) type Edit = u16;
 
+#[derive(Clone)]
 pub(crate) struct Made {
     pub(crate) path: RelPath,
     pub(crate) wall_ms: u64,
@@ -18,9 +19,9 @@ pub(crate) struct Made {
     pub(crate) ancestors: BTreeSet<Edit>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Oracle {
-    edits: Vec<Made>,
+    pub(crate) edits: Vec<Made>,
     /// A list, since a broken rule can give one dot to two changes.
     pub(crate) versions: BTreeMap<Dot, Vec<(RelPath, Stamp, Edit)>>,
     /// Losers of conflicts, and the nodes that noticed and had their bytes.

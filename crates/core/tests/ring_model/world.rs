@@ -1,6 +1,7 @@
 //! All nodes and links, the events that move them, and the healing at the end.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use chainsync_core::RelPath;
 use chainsync_core::version::ReplicaId;
@@ -18,12 +19,16 @@ const UPSTREAMS_MAX: usize = 2;
 /// quiet is found.
 const HEAL_ROUNDS_MAX: usize = 60;
 
+/// A copy shares what neither changes: a search copies the world at every step.
+#[derive(Clone)]
 pub(crate) struct World {
-    rules: Rules,
-    pub(crate) nodes: Vec<Node>,
-    links: BTreeMap<(usize, usize), Link>,
-    snapshots: Vec<Option<Node>>,
-    pub(crate) oracle: Oracle,
+    pub(crate) rules: Rules,
+    /// Off: an acknowledgement is heard in the same moment.
+    pub(crate) acks_take_time: bool,
+    pub(crate) nodes: Vec<Rc<Node>>,
+    pub(crate) links: BTreeMap<(usize, usize), Rc<Link>>,
+    snapshots: Vec<Option<Rc<Node>>>,
+    pub(crate) oracle: Rc<Oracle>,
     /// Grows with everything that happens. A second a step: far more than a tick.
     wall_ms: u64,
     replicas: u64,
@@ -36,10 +41,11 @@ impl World {
         let replica = |index: usize| ReplicaId(index as u64 + 1);
         Self {
             rules,
-            nodes: (0..nodes).map(|index| Node::new(index, replica(index))).collect(),
+            acks_take_time: false,
+            nodes: (0..nodes).map(|index| Rc::new(Node::new(index, replica(index)))).collect(),
             links: BTreeMap::new(),
             snapshots: vec![None; nodes],
-            oracle: Oracle::default(),
+            oracle: Rc::default(),
             wall_ms: 1_000_000,
             replicas: nodes as u64,
             lost_state: false,
@@ -52,7 +58,8 @@ impl World {
             Event::Edit { node, path, delete, noticed } => {
                 let (node, path) = (node % count, name(*path));
                 self.wall_ms += 1000;
-                self.nodes[node].edit(&path, *delete, self.wall_ms, &mut self.oracle);
+                let (oracle, it) = (Rc::make_mut(&mut self.oracle), &mut self.nodes[node]);
+                Rc::make_mut(it).edit(&path, *delete, self.wall_ms, oracle);
                 if *noticed {
                     self.ingest(node, &path)?;
                 }
@@ -73,9 +80,14 @@ impl World {
             Event::Receive { from, to, published } => {
                 self.receive(from % count, to % count, *published)?;
             }
+            Event::Hear { from, to } => {
+                if let Some(link) = self.links.get_mut(&(from % count, to % count)) {
+                    Rc::make_mut(link).hear();
+                }
+            }
             Event::Crash { node } => {
                 self.isolate(node % count);
-                self.nodes[node % count].start();
+                self.node(node % count).start();
             }
             Event::Snapshot { node } => {
                 self.snapshots[node % count] = Some(self.nodes[node % count].clone());
@@ -86,7 +98,7 @@ impl World {
                     self.lost_state = true;
                     self.isolate(node);
                     self.nodes[node] = snapshot;
-                    self.nodes[node].start();
+                    self.node(node).start();
                 }
             }
             Event::LoseIndex { node } => self.lose_index(node % count)?,
@@ -142,8 +154,8 @@ impl World {
             return;
         }
         let upstream = self.nodes[from].clone();
-        let link = Link::open(self.rules, &upstream, &mut self.nodes[to]);
-        self.links.insert((from, to), link);
+        let link = Link::open(self.rules, &upstream, self.node(to));
+        self.links.insert((from, to), Rc::new(link));
     }
 
     fn isolate(&mut self, node: usize) {
@@ -152,11 +164,12 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize, entries: usize) -> bool {
         let Some(link) = self.links.get_mut(&(from, to)) else { return false };
-        link.send(self.rules, &self.nodes[from], entries)
+        Rc::make_mut(link).send(self.rules, &self.nodes[from], entries)
     }
 
     fn receive(&mut self, from: usize, to: usize, published: bool) -> Result<bool, Violation> {
-        let batch = self.links.get_mut(&(from, to)).and_then(Link::receive);
+        let link = self.links.get_mut(&(from, to));
+        let batch = link.and_then(|link| Rc::make_mut(link).receive());
         let Some(batch) = batch else { return Ok(false) };
         self.commit(to, |node, commit| {
             for entry in &batch.entries {
@@ -170,7 +183,11 @@ impl World {
             Ok(())
         })?;
         if let Some(link) = self.links.get_mut(&(from, to)) {
-            link.hear(&mut self.nodes[to]);
+            let link = Rc::make_mut(link);
+            link.acknowledge(Rc::make_mut(&mut self.nodes[to]));
+            if !self.acks_take_time {
+                link.hear();
+            }
         }
         Ok(true)
     }
@@ -192,12 +209,16 @@ impl World {
         self.snapshots[node] = None;
         self.replicas += 1;
         let mut fresh = Node::new(node, ReplicaId(self.replicas));
-        fresh.disk = std::mem::take(&mut self.nodes[node].disk);
-        self.nodes[node] = fresh;
+        fresh.disk = std::mem::take(&mut self.node(node).disk);
+        self.nodes[node] = Rc::new(fresh);
         self.commit(node, |node, commit| {
             node.import(commit);
             Ok(())
         })
+    }
+
+    fn node(&mut self, node: usize) -> &mut Node {
+        Rc::make_mut(&mut self.nodes[node])
     }
 
     fn commit<T>(
@@ -215,7 +236,7 @@ impl World {
             fresh: ReplicaId(self.replicas),
             oracle: &mut self.oracle,
         };
-        let result = transaction(&mut self.nodes[node], &mut commit)?;
+        let result = transaction(Rc::make_mut(&mut self.nodes[node]), &mut commit)?;
         check_node(self, node)?;
         Ok(result)
     }

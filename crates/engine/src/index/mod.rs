@@ -36,6 +36,8 @@ use redb::ReadableDatabase;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::signal;
+
 pub use conflicts::ConflictNote;
 pub use read::{Reader, Rows};
 pub use write::Writer;
@@ -66,6 +68,8 @@ struct Shared {
     state: Mutex<State>,
     /// The dots that are recorded and not yet on disk.
     pending: Mutex<BTreeMap<RelPath, Dot>>,
+    /// The disk refused something: redb refuses everything from then on, until it is opened again.
+    failed: signal::Sender<bool>,
 }
 
 /// What is true of the index as a whole; part of every commit.
@@ -159,12 +163,13 @@ impl Index {
         unfinished::reset_unfinished(&*storage)
             .map_err(|error| IndexError::Storage(redb::Error::Io(error)))?;
         look_before(&storage)?;
+        let shared = Arc::<Shared>::default();
         let database = redb::Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Backend { storage, durable })
+            .create_with_backend(Backend { storage, durable, shared: Arc::clone(&shared) })
             .map_err(|error| IndexError::Storage(error.into()))?;
         tracing::debug!(path = %path.display(), "index open");
-        let index = Self { database: Arc::new(database), shared: Arc::default() };
+        let index = Self { database: Arc::new(database), shared };
         index.create_or_check()?;
         let reader = index.read()?;
         *lock(&index.shared.state) = reader.state().clone();
@@ -183,6 +188,14 @@ impl Index {
     /// The state as of the newest commit.
     pub fn state(&self) -> State {
         lock(&self.shared.state).clone()
+    }
+
+    /// Until the disk refuses the index something. There is no way on from there but to open it
+    /// again: what is in memory may not be what is on the disk.
+    pub async fn until_failed(&self) {
+        let mut failed = self.shared.failed.subscribe();
+        // The sender lives as long as the index.
+        let _ = failed.wait_for(|failed| *failed).await;
     }
 
     /// How many paths are recorded and not yet on disk.
@@ -272,34 +285,50 @@ impl StorageBackend for Frozen {
 }
 
 /// redb takes a concrete backend.
-#[derive(Debug)]
 struct Backend {
     storage: Arc<dyn StorageBackend>,
     /// Without it, commits survive the daemon but not a loss of power.
     durable: bool,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// Tells of an error.
+    fn noted<T>(&self, result: BackendResult<T>) -> BackendResult<T> {
+        if result.is_err() {
+            self.shared.failed.send_replace(true);
+        }
+        result
+    }
 }
 
 type BackendResult<T> = std::io::Result<T>;
 
 impl StorageBackend for Backend {
     fn len(&self) -> BackendResult<u64> {
-        self.storage.len()
+        self.noted(self.storage.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> BackendResult<()> {
-        self.storage.read(offset, out)
+        self.noted(self.storage.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> BackendResult<()> {
-        self.storage.set_len(len)
+        self.noted(self.storage.set_len(len))
     }
 
     fn sync_data(&self) -> BackendResult<()> {
-        if self.durable { self.storage.sync_data() } else { Ok(()) }
+        if self.durable { self.noted(self.storage.sync_data()) } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> BackendResult<()> {
-        self.storage.write(offset, data)
+        self.noted(self.storage.write(offset, data))
     }
 
     fn close(&self) -> BackendResult<()> {

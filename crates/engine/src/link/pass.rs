@@ -53,7 +53,7 @@ impl Pass {
         knows: &ReceiverKnows,
         holdings: &Holdings,
     ) -> Result<Step, ShareError> {
-        let mut batch = BatchBuilder::default();
+        let mut batch = BatchBuilder::new(share.settings().limits.batch_entries_max);
         let mut scanned = 0;
         let done = 'batch: loop {
             let rows = self.reader.journal(self.position, ROWS_MAX)?;

@@ -11,7 +11,7 @@ use chainsync_env::{Env, Point, Vfs};
 
 use super::Job;
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::disk::{Dirs, Reading, file_kind, has_owner, read_file};
+use crate::disk::{Dirs, Reading, file_kind, has_owner, is_disk_trouble, read_file};
 use crate::index::{Held, Intent, Rows, Writer};
 use crate::share::{Share, ShareError};
 
@@ -25,28 +25,43 @@ pub(super) struct Displaced {
 enum Fate {
     /// What had been published, and nobody can change it any more.
     Discard,
-    /// The same, but its version lost a conflict.
+    /// The same, but its version lost a conflict, or is hidden by what is above or below it.
     Archive(ContentHash, Option<Bytes>),
-    /// Somebody still has it open for writing.
+    /// Somebody still has it open for writing, or it cannot be read.
     Hold,
     /// Somebody had changed it.
     Change { kind: Kind, content: Option<Bytes>, made_ms: u64 },
 }
 
 impl<E: Env> Job<'_, E> {
-    /// What is to become of what came out.
+    /// What is to become of what came out. `hidden`: it was taken away although it is not deleted,
+    /// because no disk can hold it beside what is above or below it.
     pub(super) fn judge(
         &mut self,
         name: String,
         was: Published,
         intent: &Intent,
+        hidden: bool,
     ) -> Result<Displaced, ShareError> {
-        let fate =
-            self.fate(&name, &was, intent).map_err(ShareError::disk("judging a displaced file"))?;
+        let fate = match self.fate(&name, &was, intent, hidden) {
+            // It is out, and kept until it can be read.
+            Err(error)
+                if !is_disk_trouble(&error) && error.kind() != io::ErrorKind::IsADirectory =>
+            {
+                Fate::Hold
+            }
+            fate => fate.map_err(ShareError::disk("judging a displaced file"))?,
+        };
         Ok(Displaced { name, was, fate })
     }
 
-    fn fate(&mut self, name: &str, was: &Published, intent: &Intent) -> io::Result<Fate> {
+    fn fate(
+        &mut self,
+        name: &str,
+        was: &Published,
+        intent: &Intent,
+        hidden: bool,
+    ) -> io::Result<Fate> {
         let vfs = &self.share.vfs;
         let staging = self.dirs.staging()?;
         let stat = vfs.stat(&staging, name.as_bytes())?;
@@ -59,9 +74,9 @@ impl<E: Env> Job<'_, E> {
                 Fate::Change { kind, content: None, made_ms }
             });
         }
-        let lost = was.version.concurrent(&intent.version)
-            && was.kind.content().is_some()
-            && was.kind.content() != intent.kind.content();
+        let replaced =
+            was.version.concurrent(&intent.version) && was.kind.content() != intent.kind.content();
+        let lost = was.kind.content().is_some() && (hidden || replaced);
         let file = vfs.open_file(&staging, name.as_bytes())?;
         if vfs.has_writer(&file)? == Some(true) {
             return Ok(Fate::Hold);
@@ -136,8 +151,11 @@ impl<E: Env> Share<E> {
         let mut after = Aftermath::default();
         let mut writer = self.index.begin()?;
         for (name, Held { path, was }) in held {
-            let read = read_file(&self.vfs, &staging, name.as_bytes());
-            match read.map_err(ShareError::disk("reading a displaced file"))? {
+            let read = match read_file(&self.vfs, &staging, name.as_bytes()) {
+                Err(error) if !is_disk_trouble(&error) => continue,
+                read => read.map_err(ShareError::disk("reading a displaced file"))?,
+            };
+            match read {
                 Reading::Writing | Reading::Torn => continue,
                 Reading::Gone => {}
                 Reading::Content { hash, bytes, stat, .. } => {

@@ -27,7 +27,7 @@ impl<E: Env> Job<'_, E> {
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         if let Kind::Dir { mode, owner } = desired {
             match share.vfs.make_dir(&parent, path.name(), *mode) {
-                Ok(()) => {}
+                Ok(()) => self.effected = true,
                 Err(error) if is_exists(&error) => {
                     share.env.probe(Point::NameTaken);
                     return Ok(None);
@@ -55,7 +55,7 @@ impl<E: Env> Job<'_, E> {
                 RenameMode::NoReplace,
             );
             match renamed {
-                Ok(()) => {}
+                Ok(()) => self.effected = true,
                 Err(error) if is_exists(&error) => {
                     share.env.probe(Point::NameTaken);
                     return Ok(None);
@@ -106,7 +106,7 @@ impl<E: Env> Job<'_, E> {
         };
         let exchange = RenameMode::Exchange;
         match share.vfs.rename(&staging, name.as_bytes(), &parent, path.name(), exchange) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             // The name went away: look again.
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("publishing")(error)),
@@ -120,7 +120,7 @@ impl<E: Env> Job<'_, E> {
         self.dirs.forget(path);
         let mut outcome = self.placed(path, desired, parent)?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
-            *displaced = Some(Box::new(self.judge(name, was, intent)?));
+            *displaced = Some(Box::new(self.judge(name, was, intent, false)?));
         }
         Ok(Some(outcome))
     }
@@ -143,7 +143,7 @@ impl<E: Env> Job<'_, E> {
         let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let mode = RenameMode::NoReplace;
         match share.vfs.rename(&parent, path.name(), &staging, name.as_bytes(), mode) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("deleting")(error)),
         }
@@ -154,7 +154,8 @@ impl<E: Env> Job<'_, E> {
         }
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
-        let displaced = Some(Box::new(self.judge(name, was, intent)?));
+        let hidden = intent.kind.is_live();
+        let displaced = Some(Box::new(self.judge(name, was, intent, hidden)?));
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced }))
     }
 
@@ -167,7 +168,7 @@ impl<E: Env> Job<'_, E> {
         let share = self.share;
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         match share.vfs.remove_dir(&parent, path.name()) {
-            Ok(()) => {}
+            Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => {}
             Err(error) if is_not_empty(&error) => {
                 let implied = !desired.is_live()
@@ -176,7 +177,7 @@ impl<E: Env> Job<'_, E> {
                     // It stays as long as something below it is live, and is nobody's entry.
                     let stat = self.dirs.stat(path).map_err(ShareError::disk("looking"))?;
                     if let Some(stat) = stat {
-                        share.note_implied(path, stat.inode);
+                        share.note_implied(path, &stat);
                     }
                     let kind = desired.clone();
                     return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
@@ -287,7 +288,7 @@ impl<E: Env> Job<'_, E> {
                 Ok(()) => {
                     let stat = self.dirs.stat(&ancestor).map_err(ShareError::disk("looking"))?;
                     if let Some(stat) = stat {
-                        self.share.note_implied(&ancestor, stat.inode);
+                        self.share.note_implied(&ancestor, &stat);
                     }
                     self.touched.insert(ancestor.parent(), parent);
                 }

@@ -65,6 +65,8 @@ struct Job<'a, E: Env> {
     reader: Reader,
     files: Vec<<E::Vfs as Vfs>::File>,
     touched: BTreeMap<Option<RelPath>, Arc<<E::Vfs as Vfs>::Dir>>,
+    /// Something has happened at the name at hand that only a look at the disk can tell.
+    effected: bool,
 }
 
 impl<E: Env> Share<E> {
@@ -81,6 +83,7 @@ impl<E: Env> Share<E> {
             reader: self.index.read()?,
             files: Vec::new(),
             touched: BTreeMap::new(),
+            effected: false,
         };
         let mut done: BTreeMap<RelPath, (Intent, Outcome)> = BTreeMap::new();
         for _ in 0..ROUNDS_MAX {
@@ -138,12 +141,15 @@ impl<E: Env> Job<'_, E> {
         }
         let mut waiting = Vec::new();
         for (path, intent) in live.into_iter().chain(dead.into_iter().rev()) {
+            self.effected = false;
             let outcome = match self.bring(&path, &intent) {
                 Ok(outcome) => outcome,
                 Err(ShareError::Disk { source, .. }) if is_mount(&source) => {
                     Outcome::Problem(Unsupported::Mount.to_string())
                 }
-                Err(ShareError::Disk { doing, source }) if !is_disk_trouble(&source) => {
+                Err(ShareError::Disk { doing, source })
+                    if !is_disk_trouble(&source) && !self.effected =>
+                {
                     Outcome::Problem(format!("{doing}: {source}"))
                 }
                 Err(error) => return Err(error),
@@ -192,7 +198,7 @@ impl<E: Env> Job<'_, E> {
                         && self.reader.greatest_live_below(path)?.is_some()
                     {
                         // Deleted, and there only because something below it is live.
-                        share.note_implied(path, stat.inode);
+                        share.note_implied(path, stat);
                         let kind = desired;
                         return Ok(Outcome::Done { kind, identity: None, displaced: None });
                     }

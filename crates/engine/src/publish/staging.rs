@@ -26,7 +26,8 @@ impl<E: Env> Job<'_, E> {
         if let Some(name) = &intent.staged {
             match share.vfs.stat(&staging, name.as_bytes()) {
                 Ok(_) => return Ok(Ok(name.clone())),
-                Err(error) if is_absent(&error) => {}
+                // Somebody emptied staging, or it was lost: nobody fetches what is said to be here.
+                Err(error) if is_absent(&error) => self.name_in_intent(path, intent, None)?,
                 Err(error) => return Err(ShareError::disk("looking into staging")(error)),
             }
         }
@@ -58,7 +59,7 @@ impl<E: Env> Job<'_, E> {
             let _ = share.discard([name]);
             return Err(ShareError::disk("staging")(error));
         }
-        self.name_in_intent(path, intent, &name)?;
+        self.name_in_intent(path, intent, Some(&name))?;
         Ok(Ok(name))
     }
 
@@ -69,7 +70,7 @@ impl<E: Env> Job<'_, E> {
         intent: &Intent,
     ) -> Result<String, ShareError> {
         let name = self.share.staging_name();
-        self.name_in_intent(path, intent, &name)?;
+        self.name_in_intent(path, intent, Some(&name))?;
         Ok(name)
     }
 
@@ -77,10 +78,10 @@ impl<E: Env> Job<'_, E> {
         &self,
         path: &RelPath,
         intent: &Intent,
-        name: &str,
+        name: Option<&str>,
     ) -> Result<(), ShareError> {
         let mut writer = self.share.index.begin()?;
-        writer.put_intent(path, &Intent { staged: Some(name.to_owned()), ..intent.clone() })?;
+        writer.put_intent(path, &Intent { staged: name.map(str::to_owned), ..intent.clone() })?;
         writer.commit(self.share.env.random_u64(), true)?;
         Ok(())
     }

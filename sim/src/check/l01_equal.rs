@@ -1,6 +1,6 @@
 //! L1: all trees equal: path, kind, content, mode, mtime.
 
-use super::{Machines, SHARE};
+use super::{Invariant, Machines, SHARE};
 use crate::failure::Failure;
 use crate::fs::{Leaf, Tree};
 use crate::shared::lock;
@@ -9,7 +9,8 @@ pub(crate) fn equal(machines: &Machines, now_ns: u64) -> Result<(), Failure> {
     let tree = |index: usize| lock(&machines[index].disk).tree(SHARE.as_bytes());
     let gone = |index: usize, error: std::io::Error| {
         let name = &machines[index].name;
-        Failure::new("L1", now_ns, format!("the share's root cannot be read: {error}")).on(name)
+        Failure::new(Invariant::L1, now_ns, format!("the share's root cannot be read: {error}"))
+            .on(name)
     };
     let first = tree(0).map_err(|error| gone(0, error))?;
     for index in 1..machines.len() {
@@ -46,7 +47,7 @@ fn compare(
                 "the trees of {left_name} and {right_name} differ in {count} paths; at the first \
                  one, {difference}"
             );
-            Err(Failure::new("L1", now_ns, sentence).on(right_name).at_path(path))
+            Err(Failure::new(Invariant::L1, now_ns, sentence).on(right_name).at_path(path))
         }
     }
 }
@@ -100,7 +101,10 @@ mod tests {
         ] {
             for (left, right) in [(&base, &other), (&other, &base)] {
                 let failure = compare(left, right, ("a", "b"), 0).unwrap_err();
-                assert_eq!((failure.invariant, failure.path.as_deref()), ("L1", Some("a")));
+                assert_eq!(
+                    (failure.invariant, failure.path.as_deref()),
+                    (Invariant::L1, Some("a"))
+                );
             }
         }
     }

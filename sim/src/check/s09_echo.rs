@@ -2,7 +2,7 @@
 //!
 //! Judged by the counters of daemons that lived through the whole run: a restart begins them anew.
 
-use super::Machines;
+use super::{Invariant, Machines};
 use crate::failure::Failure;
 use crate::shared::{Shared, lock};
 
@@ -27,7 +27,7 @@ pub(crate) fn echo(
                     "the daemon found {changes} changes, and the web application made {calls} \
                      calls: it took its own writes for changes"
                 );
-                return Err(Failure::new("S9", now_ns, sentence).on(&machine.name));
+                return Err(Failure::new(Invariant::S9, now_ns, sentence).on(&machine.name));
             }
             let successor = (index + 1) % machines.len();
             let due = contents_for(shared, successor);
@@ -37,7 +37,7 @@ pub(crate) fn echo(
                     "the daemon sent {sent} contents to its successor, which lacked {due}: some \
                      crossed the link twice or went back to their origin"
                 );
-                return Err(Failure::new("S9", now_ns, sentence).on(&machine.name));
+                return Err(Failure::new(Invariant::S9, now_ns, sentence).on(&machine.name));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! L3: nothing is left in staging.
 
-use super::{Machines, SHARE};
+use super::{Invariant, Machines, SHARE};
 use crate::failure::Failure;
 use crate::fs::{Leaf, Tree};
 use crate::shared::lock;
@@ -15,7 +15,9 @@ pub(crate) fn leftovers(machines: &Machines, now_ns: u64) -> Result<(), Failure>
         if let Some((path, _)) = left.next() {
             let count = 1 + left.count();
             let sentence = format!("{count} files are left in staging");
-            return Err(Failure::new("L3", now_ns, sentence).on(&machine.name).at_path(path));
+            return Err(Failure::new(Invariant::L3, now_ns, sentence)
+                .on(&machine.name)
+                .at_path(path));
         }
     }
     Ok(())
@@ -26,7 +28,7 @@ pub(crate) fn keeps_spares(machines: &Machines) -> bool {
     machines.iter().any(|machine| staging(machine).keys().any(|name| name.starts_with(SPARE)))
 }
 
-fn staging(machine: &crate::machine::Machine) -> Tree {
+pub(super) fn staging(machine: &crate::machine::Machine) -> Tree {
     let staging = format!("{SHARE}/.chainsync/staging");
     lock(&machine.disk).tree(staging.as_bytes()).unwrap_or_default()
 }

@@ -5,22 +5,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chainsync_core::ContentHash;
 
-use super::{Machines, SHARE, STATE};
+use super::{Invariant, Machines, SHARE, STATE, acknowledged};
 use crate::failure::Failure;
 use crate::fs::{Leaf, Tree};
 use crate::shared::{Shared, lock};
 
-/// How many uploads are lost, and the first of them.
+/// The hash of each file of each node.
+pub(crate) fn contents(
+    shared: &Shared,
+    machines: &Machines,
+) -> Vec<BTreeMap<Vec<u8>, ContentHash>> {
+    let of = |machine: &std::sync::Arc<crate::machine::Machine>| {
+        let tree = lock(&machine.disk).tree(SHARE.as_bytes()).unwrap_or_default();
+        hashes(shared, tree)
+    };
+    machines.iter().map(of).collect()
+}
+
+/// How many uploads are lost, and the first of them. `current`: what [`contents`] found.
 pub(crate) fn lost(
     shared: &Shared,
     machines: &Machines,
+    current: &[BTreeMap<Vec<u8>, ContentHash>],
     now_ns: u64,
     allowed: u64,
 ) -> Result<u64, Failure> {
-    let current: Vec<BTreeMap<Vec<u8>, ContentHash>> = machines
-        .iter()
-        .map(|machine| hashes(lock(&machine.disk).tree(SHARE.as_bytes()).unwrap_or_default()))
-        .collect();
     let mut archived = BTreeSet::new();
     for machine in machines {
         // One archive a share, wherever below the state directory it is.
@@ -29,7 +38,7 @@ pub(crate) fn lost(
             path.split(|byte| *byte == b'/').any(|component| component == b"archive")
         });
         let archive: Tree = archive.collect();
-        archived.extend(hashes(archive).into_values());
+        archived.extend(hashes(shared, archive).into_values());
     }
     let oracle = lock(&shared.oracle);
     let is_lost = |upload: &&crate::oracle::Upload| {
@@ -45,23 +54,34 @@ pub(crate) fn lost(
     let finished = first.finished_ns.unwrap_or(now_ns);
     let holders: Vec<&str> = machines
         .iter()
-        .zip(&current)
+        .zip(current)
         .filter(|(_, tree)| tree.get(&first.path) == Some(&first.hash))
         .map(|(machine, _)| machine.name.as_str())
         .collect();
     let holders = if holders.is_empty() { "nobody".to_owned() } else { holders.join(", ") };
+    // Somebody had promised to keep it: then that promise is the broken one.
+    let promised = acknowledged(&lock(&shared.frames));
+    let promised = promised.contains(&(first.path.clone(), first.hash));
+    let lost_power = oracle.ledger.lost_power();
+    let (invariant, and) = match promised && lost_power {
+        true => (Invariant::S5, "; a node had acknowledged it, and power was lost since"),
+        false => (Invariant::S3, ""),
+    };
     let sentence = format!(
         "{count} finished uploads are lost ({allowed} allowed); of the first one, finished on {}, \
-         {holders} has the content, and no archive",
+         {holders} has the content, and no archive{and}",
         machines[first.node].name
     );
-    Err(Failure::new("S3", finished, sentence).on(&machines[first.node].name).at_path(&first.path))
+    Err(Failure::new(invariant, finished, sentence)
+        .on(&machines[first.node].name)
+        .at_path(&first.path))
 }
 
-fn hashes(tree: Tree) -> BTreeMap<Vec<u8>, ContentHash> {
+fn hashes(shared: &Shared, tree: Tree) -> BTreeMap<Vec<u8>, ContentHash> {
+    let digests = &mut lock(&shared.oracle).digests;
     tree.into_iter()
         .filter_map(|(path, leaf)| match leaf {
-            Leaf::File { content, .. } => Some((path, ContentHash::of(&content))),
+            Leaf::File { content, .. } => Some((path, digests.of(&content))),
             Leaf::Dir { .. } | Leaf::Symlink { .. } => None,
         })
         .collect()

@@ -1,0 +1,69 @@
+//! L5: delivering a batch twice changes nothing.
+//!
+//! A connection that ends after a batch has arrived, and before its acknowledgement has come back,
+//! delivers it twice. Then no name may change hands again: on each node, each content is published at
+//! a path as often as the application put it there, on any node, and once more for each death of that
+//! node's daemon, whose recovery does again what it cannot know to be done. That the times stay as
+//! they are is part of L1.
+
+use super::Invariant;
+use crate::failure::Failure;
+use crate::ledger::{IncidentKind, Ledger, What};
+
+/// `names`: the nodes, in ring order.
+pub(crate) fn twice(ledger: &Ledger, names: &[&str]) -> Result<(), Failure> {
+    let deaths = |node: usize| {
+        let incidents = ledger.incidents().iter().filter(|incident| incident.node == node);
+        // A daemon that begins anew, in whatever way the one before it ended, but for the first.
+        incidents.filter(|incident| incident.kind == IncidentKind::Started).count().max(1) - 1
+    };
+    let deaths: Vec<usize> = (0..names.len()).map(deaths).collect();
+    for (path, _, facts) in ledger.all() {
+        let puts = facts.iter().filter(|fact| fact.what.puts()).count();
+        for (node, name) in names.iter().enumerate() {
+            let published =
+                facts.iter().filter(|fact| fact.what == What::Published && fact.node == node);
+            let published: Vec<u64> = published.map(|fact| fact.at_ns).collect();
+            let due = puts.max(1) + deaths[node];
+            if published.len() > due {
+                let sentence = format!(
+                    "the daemon published the same content {} times, and the application had put \
+                     it there {puts} times; the daemon had begun anew {} times",
+                    published.len(),
+                    deaths[node]
+                );
+                let failure = Failure::new(Invariant::L5, published[due], sentence);
+                return Err(failure.on(name).at_path(path));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Fact;
+    use chainsync_core::ContentHash;
+
+    #[test]
+    fn a_content_is_published_as_often_as_it_was_put() {
+        let mut ledger = Ledger::default();
+        let note = |ledger: &mut Ledger, at_ns, node, what| {
+            ledger.note(b"a", ContentHash::of(b"x"), Fact { at_ns, node, what });
+        };
+        let judge = |ledger: &Ledger| twice(ledger, &["apollo", "hermes"]).err();
+        note(&mut ledger, 1, 0, What::Put);
+        note(&mut ledger, 2, 1, What::Published);
+        ledger.happened(0, 1, IncidentKind::Started);
+        assert_eq!(judge(&ledger), None);
+        note(&mut ledger, 3, 1, What::Published);
+        let failure = judge(&ledger).unwrap();
+        assert_eq!((failure.invariant, failure.at_ns), (Invariant::L5, 3));
+        assert_eq!(failure.node.as_deref(), Some("hermes"));
+        ledger.happened(3, 0, IncidentKind::Started);
+        assert!(judge(&ledger).is_some());
+        ledger.happened(3, 1, IncidentKind::Started);
+        assert_eq!(judge(&ledger), None);
+    }
+}

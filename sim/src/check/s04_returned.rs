@@ -1,0 +1,217 @@
+//! S4: what was deleted or renamed away does not come back; and the other half of S3: an older version
+//! does not take the place of a newer one.
+//!
+//! A content at a path lives because somebody put it there. Whoever takes it back on a node ends each
+//! of its lives that this node had seen: all that began before the content came to that node. A life
+//! that began elsewhere meanwhile is concurrent, and may win. What has no life left must not be there
+//! at the end, on any node.
+//!
+//! A taking-back is forgotten, and so ends nothing, in exactly these cases (docs/ALGORITHM.md,
+//! section 9), and only if no other node's daemon had acted on it before:
+//!
+//! - the machine's power failed and its disk brought the content back: nobody had synced the taking;
+//! - the daemon died less than [`NOTED_WITHIN_NS`] after it had published the content: the note of a
+//!   publication is not made durable by itself, and recovery publishes it again;
+//! - the node's index was lost, or restored to a state from before the content came: nothing there
+//!   says that the content had been.
+
+use std::collections::BTreeMap;
+
+use chainsync_core::ContentHash;
+
+use super::Invariant;
+use crate::failure::Failure;
+use crate::ledger::{Fact, Incident, IncidentKind, Ledger, What};
+
+/// Documented: "published less than a minute before a crash".
+const NOTED_WITHIN_NS: u64 = 60_000_000_000;
+
+/// `trees`: what is at each path in the end, by node.
+pub(crate) fn returned(
+    ledger: &Ledger,
+    names: &[&str],
+    trees: &[BTreeMap<Vec<u8>, ContentHash>],
+    now_ns: u64,
+) -> Result<(), Failure> {
+    for (node, tree) in trees.iter().enumerate() {
+        for (path, hash) in tree {
+            let facts = ledger.of(path, hash);
+            if let Some(taken) = taken_back(&facts, ledger.incidents()) {
+                return Err(failure(&facts, taken, names, node, now_ns).at_path(path));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last taking-back, if nothing has put the content there since.
+fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact> {
+    let mut lives: Vec<&Fact> = facts.iter().filter(|fact| fact.what.puts()).collect();
+    let mut last = None;
+    for (index, taken) in facts.iter().enumerate().filter(|(_, fact)| fact.what.takes()) {
+        if is_forgotten(facts, index, incidents) {
+            continue;
+        }
+        let came_ns = came_ns(facts, index);
+        let before = lives.len();
+        lives.retain(|life| {
+            let here = life.node == taken.node && life.at_ns <= taken.at_ns;
+            !here && life.at_ns > came_ns
+        });
+        if lives.len() < before || last.is_none() {
+            last = Some(taken);
+        }
+    }
+    if lives.is_empty() { last } else { None }
+}
+
+/// Since when the content was on the node that gave it up.
+fn came_ns(facts: &[Fact], taken: usize) -> u64 {
+    let Fact { node, at_ns, .. } = facts[taken];
+    let came = facts[..taken]
+        .iter()
+        .rev()
+        .find(|fact| fact.node == node && (fact.what.puts() || fact.what == What::Published));
+    came.map_or(at_ns, |fact| fact.at_ns)
+}
+
+fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
+    let taken = facts[index];
+    let here = |incident: &&Incident| incident.node == taken.node;
+    let incidents: Vec<&Incident> = incidents.iter().filter(here).collect();
+    // What happened while the daemon was down counts from when it went down.
+    let started = incidents.iter().rposition(|incident| {
+        incident.kind == IncidentKind::Started && incident.at_ns <= taken.at_ns
+    });
+    for incident in &incidents[started.map_or(0, |started| started + 1)..] {
+        let later = incident.at_ns > taken.at_ns;
+        let acted_on = facts.iter().any(|fact| {
+            fact.what == What::Displaced
+                && fact.node != taken.node
+                && (taken.at_ns..=incident.at_ns).contains(&fact.at_ns)
+        });
+        if acted_on {
+            return false;
+        }
+        let published_since = |from_ns: u64| {
+            facts.iter().any(|fact| {
+                fact.node == taken.node
+                    && fact.what == What::Published
+                    && (from_ns..=taken.at_ns).contains(&fact.at_ns)
+            })
+        };
+        let noted_ns = incident.at_ns.saturating_sub(NOTED_WITHIN_NS);
+        let forgotten = match incident.kind {
+            IncidentKind::LostPower => {
+                let is_back = |fact: &Fact| {
+                    (fact.node, fact.what, fact.at_ns)
+                        == (taken.node, What::Survived, incident.at_ns)
+                };
+                (later && facts.iter().any(is_back)) || published_since(noted_ns)
+            }
+            IncidentKind::Died => published_since(noted_ns),
+            IncidentKind::IndexLost => true,
+            IncidentKind::IndexRestored => {
+                let saved = incidents.iter().rfind(|saved| {
+                    saved.kind == IncidentKind::IndexSaved && saved.at_ns <= incident.at_ns
+                });
+                saved.is_some_and(|saved| came_ns(facts, index) > saved.at_ns)
+            }
+            IncidentKind::Started | IncidentKind::Ended | IncidentKind::IndexSaved => false,
+        };
+        if forgotten {
+            return true;
+        }
+    }
+    false
+}
+
+fn failure(facts: &[Fact], taken: &Fact, names: &[&str], node: usize, now_ns: u64) -> Failure {
+    let again = facts.iter().find(|fact| fact.at_ns > taken.at_ns && fact.what == What::Published);
+    let (node, at_ns) = again.map_or((node, now_ns), |again| (again.node, again.at_ns));
+    let name = |node: usize| names.get(node).copied().unwrap_or("?");
+    let seconds = taken.at_ns as f64 / 1e9;
+    let (invariant, what) = match taken.what {
+        What::Overwritten => (Invariant::S3, "was overwritten"),
+        _ => (Invariant::S4, "was deleted or renamed away"),
+    };
+    let sentence = format!(
+        "a content that {what} on {} at {seconds:.6} s, where it had been for all to see, is there \
+         again in the end, and nobody put it there",
+        name(taken.node)
+    );
+    Failure::new(invariant, at_ns, sentence).on(name(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Seconds, node, what.
+    type Story = (u64, usize, What);
+
+    fn judge(facts: &[Story], incidents: &[(u64, usize, IncidentKind)]) -> Option<Invariant> {
+        let mut ledger = Ledger::default();
+        let hash = ContentHash::of(b"x");
+        for (at, node, what) in facts {
+            ledger.note(b"a", hash, Fact { at_ns: at * SECOND, node: *node, what: *what });
+        }
+        for (at, node, kind) in incidents {
+            ledger.happened(at * SECOND, *node, *kind);
+        }
+        let trees = vec![BTreeMap::from([(b"a".to_vec(), hash)]); 2];
+        let judged = returned(&ledger, &["apollo", "hermes"], &trees, 100 * SECOND);
+        judged.err().map(|failure| failure.invariant)
+    }
+
+    const UPLOADED: [Story; 2] = [(1, 0, What::Put), (2, 1, What::Published)];
+
+    fn after_upload(story: &[Story]) -> Vec<Story> {
+        UPLOADED.iter().chain(story).copied().collect()
+    }
+
+    #[test]
+    fn what_was_taken_back_must_not_be_there() {
+        assert_eq!(judge(&UPLOADED, &[]), None);
+        let judge = |story: &[Story]| judge(&after_upload(story), &[]);
+        assert_eq!(judge(&[(3, 1, What::Removed)]), Some(Invariant::S4));
+        assert_eq!(judge(&[(3, 1, What::Overwritten)]), Some(Invariant::S3));
+        assert_eq!(judge(&[(3, 0, What::Removed), (4, 0, What::Published)]), Some(Invariant::S4));
+        // Somebody put it there again, later or meanwhile.
+        assert_eq!(judge(&[(3, 1, What::Removed), (4, 0, What::Put)]), None);
+        assert_eq!(judge(&[(3, 0, What::Put), (4, 1, What::Removed)]), None);
+        // What came back was taken back once more.
+        let twice = [(3, 1, What::Removed), (4, 0, What::Put), (5, 0, What::Removed)];
+        assert_eq!(judge(&twice), Some(Invariant::S4));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_forgotten_only_if_nobody_had_heard_of_it() {
+        use IncidentKind::{Died, IndexLost, IndexRestored, IndexSaved, LostPower, Started};
+        let removed = after_upload(&[(3, 1, What::Removed)]);
+        let heard = after_upload(&[(3, 1, What::Removed), (4, 0, What::Displaced)]);
+        let later = after_upload(&[(70, 1, What::Removed)]);
+        for (incidents, story, excused) in [
+            // A publication is noted within a minute; until then a crash forgets it.
+            (&[(5, 1, Died)][..], &removed, true),
+            (&[(2, 1, Died)][..], &removed, true),
+            (&[(5, 0, Died)][..], &removed, false),
+            (&[(5, 1, Died)][..], &heard, false),
+            (&[(80, 1, Died)][..], &later, false),
+            (&[(2, 1, Died), (3, 1, Started)][..], &removed, false),
+            (&[(80, 1, LostPower)][..], &later, false),
+            (&[(80, 1, IndexLost)][..], &later, true),
+            (&[(80, 1, IndexLost)][..], &heard, false),
+            (&[(1, 1, IndexSaved), (80, 1, IndexRestored)][..], &later, true),
+            (&[(9, 1, IndexSaved), (80, 1, IndexRestored)][..], &later, false),
+        ] {
+            let judged = judge(story, incidents);
+            assert_eq!(judged.is_none(), excused, "{incidents:?} {story:?}");
+        }
+        // The disk undid it.
+        let undone = [&later[..], &[(80, 1, What::Survived)]].concat();
+        assert_eq!(judge(&undone, &[(80, 1, LostPower)]), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! The ledger: where each content was put and taken away, by whom, and what happened to the machines
+//! meanwhile. Kept by the oracle, told by the workload, the disks and the world; it judges nothing.
+//!
+//! Times are virtual and the same on all machines, whatever their clocks show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chainsync_core::ContentHash;
+
+/// Something that happened to a content at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fact {
+    pub at_ns: u64,
+    /// The node's place in the ring.
+    pub node: usize,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The application put it there: it wrote, renamed or touched it.
+    Put,
+    /// It was there when the machine came back from a power loss.
+    Survived,
+    /// The daemon gave it this name.
+    Published,
+    /// The application wrote something else there.
+    Overwritten,
+    /// The application deleted it or renamed it away.
+    Removed,
+    /// The daemon took it away or put something else there.
+    Displaced,
+}
+
+/// Something that happened to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incident {
+    pub at_ns: u64,
+    pub node: usize,
+    pub kind: IncidentKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IncidentKind {
+    /// The daemon begins to run.
+    Started,
+    /// It ended in good order.
+    Ended,
+    /// It was killed.
+    Died,
+    LostPower,
+    IndexLost,
+    IndexSaved,
+    IndexRestored,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    facts: BTreeMap<Vec<u8>, BTreeMap<ContentHash, Vec<Fact>>>,
+    /// Names of any kind that the application gave.
+    names: BTreeSet<Vec<u8>>,
+    /// Those of files and symlinks among them.
+    no_directories: BTreeSet<Vec<u8>>,
+    /// How often the application removed a name of any kind, on any node.
+    removed: BTreeMap<Vec<u8>, u64>,
+    /// The same of the daemons.
+    removed_by_daemon: BTreeMap<(usize, Vec<u8>), u64>,
+    incidents: Vec<Incident>,
+}
+
+impl Ledger {
+    pub fn note(&mut self, path: &[u8], hash: ContentHash, fact: Fact) {
+        if !self.facts.contains_key(path) {
+            self.facts.insert(path.to_vec(), BTreeMap::new());
+        }
+        if let Some(contents) = self.facts.get_mut(path) {
+            contents.entry(hash).or_default().push(fact);
+        }
+    }
+
+    /// The application gave something a name.
+    pub fn named(&mut self, path: &[u8]) {
+        if !self.names.contains(path) {
+            self.names.insert(path.to_vec());
+        }
+    }
+
+    /// It was a file or a symlink.
+    pub fn no_directory(&mut self, path: &[u8]) {
+        self.named(path);
+        if !self.no_directories.contains(path) {
+            self.no_directories.insert(path.to_vec());
+        }
+    }
+
+    pub fn was_no_directory(&self, path: &[u8]) -> bool {
+        self.no_directories.contains(path)
+    }
+
+    /// The application removed a name.
+    pub fn removed(&mut self, path: &[u8]) {
+        *self.removed.entry(path.to_vec()).or_default() += 1;
+    }
+
+    /// A daemon removed a name; how often it has done so.
+    pub fn removed_by_daemon(&mut self, node: usize, path: &[u8]) -> u64 {
+        let count = self.removed_by_daemon.entry((node, path.to_vec())).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// How often the application removed a name, on any node.
+    pub fn removals(&self, path: &[u8]) -> u64 {
+        self.removed.get(path).copied().unwrap_or(0)
+    }
+
+    /// Whether the application removed a name or a directory above it, on any node.
+    pub fn was_removed(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.chain([path.len()]).any(|end| self.removed.contains_key(&path[..end]))
+    }
+
+    pub fn happened(&mut self, at_ns: u64, node: usize, kind: IncidentKind) {
+        self.incidents.push(Incident { at_ns, node, kind });
+    }
+
+    /// Whether any machine lost its power.
+    pub fn lost_power(&self) -> bool {
+        self.incidents.iter().any(|incident| incident.kind == IncidentKind::LostPower)
+    }
+
+    pub fn incidents(&self) -> &[Incident] {
+        &self.incidents
+    }
+
+    /// What happened to a content at a path, in order of time.
+    pub fn of(&self, path: &[u8], hash: &ContentHash) -> Vec<Fact> {
+        let facts = self.facts.get(path).and_then(|contents| contents.get(hash));
+        let mut facts = facts.cloned().unwrap_or_default();
+        // Within one tick machines run one after the other: what is noted later may be earlier.
+        facts.sort_by_key(|fact| fact.at_ns);
+        facts
+    }
+
+    /// Everything that ever was somewhere.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], &ContentHash, &[Fact])> {
+        self.facts.iter().flat_map(|(path, contents)| {
+            contents.iter().map(move |(hash, facts)| (path.as_slice(), hash, facts.as_slice()))
+        })
+    }
+
+    /// The names that the application gave, from `path` on.
+    pub fn names_from<'a>(&'a self, path: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.names.range(path.to_vec()..).map(Vec::as_slice)
+    }
+}
+
+impl What {
+    /// Whether from here on it may be there because of the application, or of a disk.
+    pub fn puts(self) -> bool {
+        matches!(self, What::Put | What::Survived)
+    }
+
+    /// Whether the application took it back.
+    pub fn takes(self) -> bool {
+        matches!(self, What::Overwritten | What::Removed)
+    }
+}
