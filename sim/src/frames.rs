@@ -114,7 +114,8 @@ impl Frames {
     ) -> Option<&FrameRecord> {
         let under_way =
             &mut self.connections.get_mut(connection as usize)?.under_way[usize::from(!by_opener)];
-        let first = under_way.pop_front_if(|first| first.ends_at <= bytes)?;
+        let first = *under_way.front().filter(|first| first.ends_at <= bytes)?;
+        under_way.pop_front();
         let frame = self.sent.get_mut(first.index)?;
         frame.received_ns = Some(now_ns);
         Some(frame)

@@ -78,6 +78,11 @@ impl PrivateKey {
         Self::new(der).ok_or_else(format)
     }
 
+    /// Takes a key in PKCS#8 (DER); `None` if it is not an Ed25519 key.
+    pub fn from_pkcs8(der: &[u8]) -> Option<Self> {
+        Self::new(PrivatePkcs8KeyDer::from(der.to_vec()))
+    }
+
     /// Writes a new key file, mode 0600, durably.
     pub fn write_new(&self, path: &Path) -> Result<(), KeyError> {
         let mut options = OpenOptions::new();

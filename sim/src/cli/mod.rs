@@ -8,6 +8,7 @@ mod files;
 mod run;
 mod search;
 mod shrink;
+mod twice;
 mod views;
 
 use std::path::PathBuf;
@@ -103,6 +104,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs scenarios twice, in two processes each, and compares the traces line by line (M1)
+    Twice(twice::Twice),
     /// Lists the scenarios
     List {
         #[arg(default_value = "scenarios")]
@@ -196,6 +199,7 @@ fn done(command: Command) -> anyhow::Result<bool> {
             let wanted = Wanted { nodes: node, faults: fault, operation };
             everywhere::crash_everywhere(&file, &wanted, seed, trace.as_deref(), json)
         }
+        Command::Twice(twice) => twice.run(),
         Command::List { directory } => files::list(&directory).map(|()| true),
     }
 }

@@ -1,9 +1,10 @@
-//! The simulated network: turmoil's TCP, plain, with ids instead of keys.
+//! The simulated network: turmoil's TCP, plain with ids instead of keys, or with the TLS of the host.
 //!
 //! A connection begins with the ids of both ends; an id that nobody configured is refused, as the
 //! TLS of the host does. All connections of a run are numbered, and both ends know the number, so
 //! that an onlooker (tap.rs) sees what one end wrote and when the other one read it.
 
+mod keys;
 mod socket;
 mod stream;
 mod tap;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use chainsync_core::NodeId;
 use chainsync_env::{Listener, Net, Peer};
+use chainsync_host::tls::{self, TlsConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -24,17 +26,14 @@ use crate::rng::Stream;
 use crate::scenario::{Bandwidth, Network};
 use crate::shared::{Shared, lock};
 
+pub use keys::node_id;
 use socket::{Fate, Reset, Socket};
+use stream::Carrier;
 pub use stream::SimStream;
 use tap::Tap;
 
 /// `cs1` and 52 characters.
 const ID_BYTES: usize = 55;
-
-/// The id that a node of this name has in every run.
-pub fn node_id(name: &str) -> NodeId {
-    NodeId::of_public_key(format!("simulated key of {name}").as_bytes())
-}
 
 /// What the network of a run is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +41,7 @@ pub struct NetOptions {
     pub bits_per_second: Option<u64>,
     /// Of so many reads or writes one is short; 0: none.
     pub split: u64,
+    pub tls: bool,
 }
 
 /// As often as a busy socket's.
@@ -49,7 +49,7 @@ const SPLIT_DEFAULT: u64 = 4;
 
 impl Default for NetOptions {
     fn default() -> Self {
-        Self { bits_per_second: None, split: SPLIT_DEFAULT }
+        Self { bits_per_second: None, split: SPLIT_DEFAULT, tls: false }
     }
 }
 
@@ -58,6 +58,7 @@ impl NetOptions {
         Self {
             bits_per_second: network.bandwidth.map(|Bandwidth(bits)| bits),
             split: network.split.unwrap_or(SPLIT_DEFAULT),
+            tls: network.tls,
         }
     }
 }
@@ -81,6 +82,7 @@ struct Inner {
     id: NodeId,
     known: BTreeMap<NodeId, String>,
     options: NetOptions,
+    tls: Option<TlsConfig>,
     gate: Arc<Gate>,
     rng: Mutex<Stream>,
     stats: Mutex<NetStats>,
@@ -96,12 +98,14 @@ impl SimNet {
         options: NetOptions,
         gate: Arc<Gate>,
     ) -> Self {
+        let tls = options.tls.then(|| keys::tls_config(node, &known));
         Self(Arc::new(Inner {
             shared: Arc::clone(shared),
             node: node.to_owned(),
             id: node_id(node),
             known: known.into_iter().map(|name| (node_id(&name), name)).collect(),
             options,
+            tls,
             gate,
             rng: Mutex::new(Stream::new(shared.seed, "chunker", node)),
             stats: Mutex::default(),
@@ -138,9 +142,41 @@ impl SimNet {
         lock(&self.0.open).remove(&connection);
     }
 
-    fn stream(&self, socket: Socket, peer: &str, connection: u64, opener: bool) -> SimStream {
+    fn stream(
+        &self,
+        carrier: Box<dyn Carrier>,
+        peer: &str,
+        connection: u64,
+        opener: bool,
+    ) -> SimStream {
         let tap = Tap::new(&self.0.shared, connection, &self.0.node, peer, opener);
-        SimStream::new(socket, self, peer, tap)
+        SimStream::new(carrier, self, peer, tap)
+    }
+
+    /// Makes sure that the node at the other end is this one.
+    async fn greet(&self, mut socket: Socket, expected: NodeId) -> io::Result<Box<dyn Carrier>> {
+        if let Some(config) = &self.0.tls {
+            return Ok(Box::new(tls::connect(config, socket, expected).await?));
+        }
+        socket.write_all(self.0.id.to_string().as_bytes()).await?;
+        if read_id(&mut socket).await? != expected {
+            return Err(refused("another node answers at this address"));
+        }
+        Ok(Box::new(socket))
+    }
+
+    /// Finds out who has connected, and lets in whom it knows.
+    async fn admit(&self, mut socket: Socket) -> io::Result<(NodeId, Box<dyn Carrier>)> {
+        if let Some(config) = &self.0.tls {
+            let (id, stream) = tls::accept(config, socket).await?;
+            return Ok((id, Box::new(stream)));
+        }
+        let id = read_id(&mut socket).await?;
+        if !self.0.known.contains_key(&id) {
+            return Err(refused("the id is not configured"));
+        }
+        socket.write_all(self.0.id.to_string().as_bytes()).await?;
+        Ok((id, Box::new(socket)))
     }
 }
 
@@ -162,14 +198,10 @@ impl Net for SimNet {
         let connection =
             lock(&self.0.shared.frames).open(&self.0.node, peer.name.as_str(), opened_ns);
         tcp.write_u64(connection).await?;
-        let mut socket = Socket::new(tcp, self, peer.name.as_str(), connection);
-        socket.write_all(self.0.id.to_string().as_bytes()).await?;
-        let answered = read_id(&mut socket).await?;
-        if answered != peer.id {
-            return Err(refused("another node answers at this address"));
-        }
+        let socket = Socket::new(tcp, self, peer.name.as_str(), connection);
+        let carrier = self.greet(socket, peer.id).await?;
         self.event("connected", format_args!("{} #{connection}", peer.name));
-        Ok(self.stream(socket, peer.name.as_str(), connection, true))
+        Ok(self.stream(carrier, peer.name.as_str(), connection, true))
     }
 
     async fn listen(&self, address: &str) -> io::Result<SimListener> {
@@ -214,16 +246,18 @@ impl Listener for SimListener {
         let connection = tcp.read_u64().await?;
         let opener = lock(&net.0.shared.frames).opener(connection);
         let opener = opener.ok_or_else(|| refused("not a connection of this run"))?;
-        let mut socket = Socket::new(tcp, &net, &opener, connection);
-        let id = read_id(&mut socket).await?;
+        let socket = Socket::new(tcp, &net, &opener, connection);
+        let (id, carrier) = net.admit(socket).await.inspect_err(|error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                lock(&net.0.stats).refused += 1;
+                net.event("refused", format_args!("{opener} #{connection}: {error}"));
+            }
+        })?;
         let Some(name) = net.0.known.get(&id).cloned() else {
-            lock(&net.0.stats).refused += 1;
-            net.event("refused", format_args!("{id}"));
             return Err(refused("the id is not configured"));
         };
-        socket.write_all(net.0.id.to_string().as_bytes()).await?;
         lock(&net.0.stats).accepts += 1;
         net.event("accepted", format_args!("{name} #{connection}"));
-        Ok((id, net.stream(socket, &name, connection, false)))
+        Ok((id, net.stream(carrier, &name, connection, false)))
     }
 }

@@ -15,7 +15,7 @@ pub(super) enum Suffering {
     /// Some of the network delivers later.
     Held,
     Full,
-    /// A limit of watches, a wrong clock.
+    /// A limit of watches, a wrong clock, calls that fail.
     Impaired,
 }
 
@@ -79,13 +79,16 @@ pub(super) fn of(report: &Report<'_>, lanes: &[String]) -> Vec<Band> {
             Planned::Partition(_) => Some(Suffering::Cut),
             Planned::Hold(_) => Some(Suffering::Held),
             Planned::DiskFull(_) => Some(Suffering::Full),
-            Planned::Clock(_) | Planned::WatchLimit(_) => Some(Suffering::Impaired),
+            Planned::Quota(quota) if quota.bytes.is_some() => Some(Suffering::Full),
+            Planned::Clock(_) | Planned::WatchLimit(_) | Planned::DiskFault(_) => {
+                Some(Suffering::Impaired)
+            }
             _ => None,
         };
         let ends: &[Suffering] = match planned {
             // A process that was stopped and then killed hangs no more.
             Planned::Continue(_) | Planned::Crash(_) | Planned::PowerLoss(_) => &[Suffering::Hung],
-            Planned::DiskFree(_) => &[Suffering::Full],
+            Planned::DiskFree(_) | Planned::Quota(_) => &[Suffering::Full],
             _ => &[],
         };
         for lane in &on {
@@ -97,6 +100,12 @@ pub(super) fn of(report: &Report<'_>, lanes: &[String]) -> Vec<Band> {
         for lane in on {
             if let Some(suffering) = begins {
                 open.begin(lane, suffering, at);
+                if let Planned::DiskFault(fault) = planned
+                    && let Some(lasts) = fault.lasts
+                {
+                    let until = at.saturating_add(lasts.0.as_nanos() as u64);
+                    open.finish(Some(lane), &[Suffering::Impaired], until);
+                }
             }
         }
     }

@@ -238,7 +238,7 @@ pub(super) fn legend() -> Markup {
         (Suffering::Cut, "cut off from some"),
         (Suffering::Held, "held back from some"),
         (Suffering::Full, "disk full"),
-        (Suffering::Impaired, "clock wrong, or watches limited"),
+        (Suffering::Impaired, "clock wrong, watches limited, or calls fail"),
     ];
     html! {
         details #legend {

@@ -97,6 +97,14 @@ impl<'a> Reader<'a> {
             "start" => plain(Kind::Repair, "daemon starts again".into()),
             "end" => plain(Kind::Fault, "daemon ends in good order".into()),
             "fall" => plain(Kind::Fault, format!("dies {detail}")),
+            "fault" => {
+                let (trouble, class) = detail.split_once(' ').unwrap_or((detail, ""));
+                let class = class.to_lowercase().replace("index", "index ");
+                plain(
+                    Kind::Note,
+                    format!("a call ({class}) comes to this: {}", trouble_text(trouble)),
+                )
+            }
             "watch" => watched(event, lane),
             "probe" => probe(event, lane),
             "unlink" | "rmdir" | "mkdir" | "symlink" | "chmod" | "utimes" | "write" | "create"
@@ -316,6 +324,19 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
     mark(event, lane, kind, what.into())
 }
 
+/// What a disk's fault is, by its name in the trace.
+fn trouble_text(trouble: &str) -> &str {
+    match trouble {
+        "Io" => "input/output error",
+        "Full" => "no space left",
+        "OverQuota" => "over its quota",
+        "Exhausted" => "too many open files",
+        "Forbidden" => "permission denied",
+        "Slow" => "it takes long",
+        other => other,
+    }
+}
+
 fn phase(detail: &str) -> String {
     match detail {
         "events" => "the links are up, the scenario begins".into(),
@@ -382,6 +403,17 @@ fn meaning(planned: &Planned) -> (Kind, String) {
             (Kind::Fault, format!("connections between {left} and {right} are lost"))
         }
         Planned::Heal(_) => (Kind::Repair, "the network is whole again".into()),
+        Planned::DiskFault(fault) => {
+            let trouble = format!("{:?}", fault.error);
+            (
+                Kind::Fault,
+                format!("from here on some calls come to this: {}", trouble_text(&trouble)),
+            )
+        }
+        Planned::Quota(quota) => match quota.bytes {
+            Some(_) => (Kind::Fault, "may have no more than its quota".into()),
+            None => (Kind::Repair, "has no quota any more".into()),
+        },
         Planned::DiskFull(_) => (Kind::Fault, "disk is full".into()),
         Planned::DiskFree(_) => (Kind::Repair, "disk has room again".into()),
         Planned::Clock(_) => (Kind::Fault, "clock is wrong from here on".into()),
@@ -449,6 +481,12 @@ mod tests {
             ("watch", "Overflow", Kind::Note, "the watcher says: Overflow"),
             ("probe", "Archived", Kind::Note, "puts a content into its archive"),
             ("start", "3", Kind::Repair, "daemon starts again"),
+            (
+                "fault",
+                "Io IndexSync",
+                Kind::Note,
+                "a call (index sync) comes to this: input/output error",
+            ),
             ("mkdir", "/srv/files/.chainsync", Kind::Detail, "makes the directory of its own"),
             ("eio", "at /srv/files/a x", Kind::Detail, "eio at /srv/files/a x a"),
         ] {

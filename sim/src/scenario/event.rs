@@ -438,7 +438,8 @@ impl Event {
             Event::Storm(event) => keep(&mut event.nodes),
             Event::Churn(event) => keep(&mut event.nodes),
             Event::Partition(PartitionEvent { between, .. })
-            | Event::Hold(HoldEvent { between }) => {
+            | Event::Hold(HoldEvent { between })
+            | Event::CutConnections(CutConnectionsEvent { between, .. }) => {
                 let (left, right) = (keep(&mut between.0), keep(&mut between.1));
                 left && right
             }

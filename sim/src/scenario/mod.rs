@@ -101,6 +101,9 @@ pub struct Network {
     /// Of so many reads or writes one is short, drawn; 0: none. Without it, 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<u64>,
+    /// Whether connections run over the TLS of the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 /// What has to come true.

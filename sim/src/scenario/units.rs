@@ -171,7 +171,8 @@ try_from_string!(Span, SignedSpan, SpanRange, Size, Bandwidth);
 
 /// The largest unit of which a number is a whole multiple.
 fn written(number: u64, units: &[(&str, u64)]) -> String {
-    let whole = units.iter().filter(|(name, factor)| !name.is_empty() && number % factor == 0);
+    let whole =
+        units.iter().filter(|(name, factor)| !name.is_empty() && number.is_multiple_of(*factor));
     match whole.max_by_key(|(_, factor)| *factor) {
         Some((name, factor)) => format!("{}{name}", number / factor),
         None => number.to_string(),

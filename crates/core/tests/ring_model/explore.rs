@@ -95,6 +95,9 @@ impl State {
     }
 }
 
+/// Events of one run: the longest there is has some eighty.
+const WAY_MAX: usize = 200;
+
 /// Events that happen as one step.
 pub(crate) type Step = Vec<Event>;
 
@@ -116,6 +119,9 @@ impl Search {
                 true => Err(Violation::new("NOT-QUIET", "back at an earlier state".to_owned())),
                 false => Ok(()),
             };
+        }
+        if self.way.len() > WAY_MAX {
+            return Err(Violation::new("NOT-QUIET", format!("after {WAY_MAX} events")));
         }
         self.explored.states += 1;
         self.open.insert(name);
@@ -198,12 +204,11 @@ impl Search {
         let mut edits = Vec::new();
         let is_first = state.writers.len() == self.bounds.operations as usize;
         let paths = if is_first { 1 } else { self.bounds.paths };
-        for node in state.writers.last().copied() {
+        if let Some(node) = state.writers.last().copied() {
             for path in 0..paths {
                 let shown = state.world.nodes[node].disk.get(&name(path));
                 let is_there = shown.is_some_and(|shown| shown.kind.is_live());
-                for delete in if is_there { &[false, true][..] } else { &[false] } {
-                    let delete = *delete;
+                for delete in [false, true].into_iter().filter(|delete| is_there || !delete) {
                     edits.push(vec![Event::Edit { node, path, delete, noticed: false }]);
                 }
             }
