@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chainsync_core::{Identity, Kind, Published, Record, RelPath};
+use chainsync_core::{FileType, Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use crate::archive::Archive;
@@ -252,9 +252,29 @@ impl<E: Env> Share<E> {
         }
         let looked = self.env.wall_ns();
         let parent = dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
-        let found = shows(&self.vfs, &parent, path.name(), desired, looked)
-            .map_err(ShareError::disk("reading a path"))?;
+        let shown = || {
+            shows(&self.vfs, &parent, path.name(), desired, looked)
+                .map_err(ShareError::disk("reading a path"))
+        };
+        let mut found = shown()?;
+        let is_dir = stat.is_some_and(|stat| stat.file_type == FileType::Dir);
+        if found.is_none() && is_dir && !record.is_live_on_disk() && desired.is_dir() {
+            // A directory is made, and then it gets its mode and owner: the run may have ended in
+            // between, and what it left is nobody's change.
+            self.finish_dir(path, desired).map_err(ShareError::disk("finishing a directory"))?;
+            found = shown()?;
+        }
         Ok(found.map(Some))
+    }
+
+    fn finish_dir(&self, path: &RelPath, desired: &Kind) -> io::Result<()> {
+        let Kind::Dir { mode, owner } = desired else { return Ok(()) };
+        let dir = self.vfs.open_dir(Some(path))?;
+        if let Some(owner) = owner {
+            self.vfs.set_dir_owner(&dir, owner.uid, owner.gid)?;
+        }
+        self.vfs.set_dir_mode(&dir, *mode)?;
+        self.vfs.sync_dir(&dir)
     }
 
     /// Whether what an intent has in staging is what it wants to publish, or nothing.

@@ -22,7 +22,7 @@ impl Disk {
             return fail(ENOSPC);
         }
         let slot = self.make(dir, name, mode, Body::File(Content::default()))?;
-        self.post(dir, name, Happening::Created { dir: false, symlink: false });
+        self.post(dir, name, Happening::Created, false);
         let path = self.path_of(dir, name);
         self.daemon_did(actor, "create", &path);
         if actor == Actor::Daemon
@@ -47,7 +47,7 @@ impl Disk {
             crate::shared::lock(&self.shared.oracle).ledger.named(path);
         }
         self.dir_mut(dir)?.subdirs += 1;
-        self.post(dir, name, Happening::Created { dir: true, symlink: false });
+        self.post(dir, name, Happening::Created, true);
         let path = self.path_of(dir, name);
         self.daemon_did(actor, "mkdir", &path);
         Ok(slot)
@@ -69,20 +69,14 @@ impl Disk {
         {
             crate::shared::lock(&self.shared.oracle).ledger.no_directory(path);
         }
-        self.post(dir, name, Happening::Created { dir: false, symlink: true });
+        self.post(dir, name, Happening::Created, false);
         let path = self.path_of(dir, name);
         self.daemon_did(actor, "symlink", &path);
         Ok(())
     }
 
     fn make(&mut self, dir: Slot, name: &[u8], mode: u32, body: Body) -> io::Result<Slot> {
-        check_name(name)?;
-        if self.dir(dir)?.names.contains_key(name) {
-            return fail(EEXIST);
-        }
-        if self.inode(dir).links == 0 {
-            return fail(ENOENT);
-        }
+        self.check_free(dir, name)?;
         let now = self.stamp_ns();
         let meta = Meta { mode, uid: 0, gid: 0, mtime_ns: now, ctime_ns: now };
         let slot = self.allocate(body, meta);
@@ -123,24 +117,25 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn truncate(&mut self, actor: Actor, slot: Slot) {
+    pub(crate) fn truncate(&mut self, actor: Actor, slot: Slot, length: usize) {
         let now = self.stamp_ns();
         let inode = self.inode_mut(slot);
         (inode.meta.mtime_ns, inode.meta.ctime_ns) = (now, now);
         if let Body::File(content) = &mut inode.body {
-            let gone = content.len() as u64;
-            *content = Content::default();
-            self.used_bytes -= gone;
+            let before = content.len() as u64;
+            std::sync::Arc::make_mut(content).resize(length, 0);
+            self.used_bytes = self.used_bytes - before + length as u64;
         }
         self.mark_dirty(slot);
         self.changed_file(actor, slot, "truncate", 0);
     }
 
-    /// Changes the metadata of an inode with a name of its own.
+    /// Changes the metadata of an inode that is reached by a name, or by a handle that was.
     pub(crate) fn set_meta(
         &mut self,
         actor: Actor,
         slot: Slot,
+        at: Option<(Slot, Name)>,
         call: &str,
         change: impl FnOnce(&mut Meta),
     ) {
@@ -149,9 +144,11 @@ impl Disk {
         change(&mut inode.meta);
         inode.meta.ctime_ns = now;
         self.mark_dirty(slot);
-        if let Some((dir, name)) = self.inode(slot).home.clone() {
-            self.post(dir, &name, Happening::Attributes);
+        if let Some((dir, name)) = at {
+            let is_dir = self.inode(slot).is_dir();
+            self.post(dir, &name, Happening::Attributes, is_dir);
         }
+        self.post_self(slot, Happening::Attributes);
         self.changed_file(actor, slot, call, 0);
     }
 
@@ -192,8 +189,9 @@ impl Disk {
         let path = self.path_of(dir, name);
         self.judge_removal(actor, slot, &path);
         self.leave_name(dir, name, None);
+        self.unname_handles(slot, dir, name);
         self.drop_link(slot);
-        self.post(dir, name, Happening::Deleted);
+        self.post(dir, name, Happening::Deleted, false);
         self.daemon_did(actor, "unlink", &path);
         Ok(())
     }
@@ -205,20 +203,19 @@ impl Disk {
             return fail(ENOTEMPTY);
         }
         let path = self.path_of(dir, name);
-        self.kernel.gone(slot);
         self.leave_name(dir, name, None);
         self.dir_mut(dir)?.subdirs -= 1;
         self.drop_link(slot);
-        self.post(dir, name, Happening::Deleted);
+        self.post(dir, name, Happening::Deleted, true);
         self.daemon_did(actor, "rmdir", &path);
         Ok(())
     }
 
     pub(crate) fn link(&mut self, dir: Slot, name: &[u8], slot: Slot) -> io::Result<()> {
-        check_name(name)?;
+        self.check_free(dir, name)?;
         self.check_devices(slot, dir)?;
-        if self.dir(dir)?.names.contains_key(name) {
-            return fail(EEXIST);
+        if self.inode(slot).is_dir() {
+            return fail(libc::EPERM);
         }
         let home = self.inode(slot).home.clone();
         self.enter_name(dir, name.into(), slot, None);
@@ -226,7 +223,7 @@ impl Disk {
         self.inode_mut(slot).home = home;
         let now = self.stamp_ns();
         self.inode_mut(slot).meta.ctime_ns = now;
-        self.post(dir, name, Happening::Created { dir: false, symlink: false });
+        self.post(dir, name, Happening::Created, false);
         Ok(())
     }
 
@@ -239,26 +236,30 @@ impl Disk {
     ) -> io::Result<()> {
         self.check_devices(from, to)?;
         let moved = self.lookup(from, from_name)?;
+        self.check_alive(to)?;
         check_name(to_name)?;
         self.check_busy(moved)?;
         let target = self.dir(to)?.names.get(to_name).copied();
-        if self.inode(to).links == 0 {
-            return fail(ENOENT);
+        // In the order of do_renameat2() and vfs_rename().
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => return fail(EEXIST),
+            (RenameMode::Exchange, None) => return fail(ENOENT),
+            _ => {}
         }
         if self.inode(moved).is_dir() && self.is_within(to, moved) {
             return fail(EINVAL);
         }
-        match (mode, target) {
-            (RenameMode::NoReplace, Some(_)) => return fail(EEXIST),
-            (RenameMode::Exchange, None) => return fail(ENOENT),
-            (RenameMode::Exchange, Some(target))
-                if self.inode(target).is_dir() && self.is_within(from, target) =>
-            {
-                return fail(EINVAL);
+        if let Some(target) = target {
+            if self.inode(target).is_dir() && self.is_within(from, target) {
+                return fail(if mode == RenameMode::Exchange { EINVAL } else { ENOTEMPTY });
             }
-            (RenameMode::Replace, Some(target)) if target == moved => return Ok(()),
-            (RenameMode::Replace, Some(target)) => self.check_replace(moved, target)?,
-            _ => {}
+            if target == moved {
+                // One name, or two of one file: nothing is done.
+                return Ok(());
+            }
+            if mode == RenameMode::Replace {
+                self.check_replace(moved, target)?;
+            }
         }
         let paths = (self.path_of(from, from_name), self.path_of(to, to_name));
         self.judge_rename(actor, &paths, mode, (moved, target));
@@ -271,23 +272,27 @@ impl Disk {
         match (mode, target) {
             (RenameMode::Exchange, Some(target)) => {
                 self.enter_name(from, from_name.into(), target, Some(to_twin));
+                self.rename_handles(target, (to, to_name), (from, from_name));
                 self.moved(target, to, from);
             }
             (_, Some(target)) => {
                 if self.inode(target).is_dir() {
-                    self.kernel.gone(target);
                     self.dir_mut(to)?.subdirs -= 1;
                 }
-                self.drop_link(target);
+                self.unname_handles(target, to, to_name);
             }
             (_, None) => {}
         }
+        self.rename_handles(moved, (from, from_name), (to, to_name));
         self.moved(moved, from, to);
-        self.post(from, from_name, Happening::MovedFrom);
-        self.post(to, to_name, Happening::MovedTo);
-        if mode == RenameMode::Exchange {
-            self.post(to, to_name, Happening::MovedFrom);
-            self.post(from, from_name, Happening::MovedTo);
+        let replaced = target.filter(|_| mode != RenameMode::Exchange);
+        self.post_move(moved, (from, from_name), (to, to_name), replaced);
+        match (mode, target) {
+            (RenameMode::Exchange, Some(target)) => {
+                self.post_move(target, (to, to_name), (from, from_name), None);
+            }
+            (_, Some(target)) => self.drop_link(target),
+            (_, None) => {}
         }
         if actor == Actor::Daemon {
             if self.fails(Defect::CutsContents, 50)
@@ -315,13 +320,10 @@ impl Disk {
         self.inode_mut(slot).meta.ctime_ns = now;
         self.mark_dirty(slot);
         self.inode_mut(slot).links -= 1; // The name it left; entering the new one counted it again.
-        if self.inode(slot).is_dir() {
-            self.kernel.root_moved(slot);
-            if from != to {
-                for (dir, delta) in [(from, -1), (to, 1)] {
-                    if let Ok(dir) = self.dir_mut(dir) {
-                        dir.subdirs = dir.subdirs.saturating_add_signed(delta);
-                    }
+        if self.inode(slot).is_dir() && from != to {
+            for (dir, delta) in [(from, -1), (to, 1)] {
+                if let Ok(dir) = self.dir_mut(dir) {
+                    dir.subdirs = dir.subdirs.saturating_add_signed(delta);
                 }
             }
         }
@@ -419,6 +421,16 @@ impl Disk {
         inode.links -= 1;
         inode.meta.ctime_ns = now;
         self.release(slot);
+        if self.inodes[slot].as_ref().is_some_and(|inode| inode.links == 0) {
+            self.pin_parent(slot);
+        }
+    }
+
+    /// Whether a name can be made.
+    fn check_free(&self, dir: Slot, name: &[u8]) -> io::Result<()> {
+        self.check_alive(dir)?;
+        check_name(name)?;
+        if self.dir(dir)?.names.contains_key(name) { fail(EEXIST) } else { Ok(()) }
     }
 
     fn is_within(&self, mut slot: Slot, ancestor: Slot) -> bool {
@@ -437,28 +449,36 @@ impl Disk {
         self.used_bytes >= self.options.capacity_bytes
     }
 
-    fn post(&mut self, dir: Slot, name: &[u8], happening: Happening) {
+    /// What happened to a name, or to what was opened under it.
+    pub(crate) fn post(&mut self, dir: Slot, name: &[u8], happening: Happening, is_dir: bool) {
         if self.kernel.watches(dir) && !self.fails(Defect::LosesEvents, 50) {
             let now = self.now_ns();
-            self.kernel.post(now, dir, name, happening);
+            self.kernel.post(now, dir, Some(name), happening, is_dir);
         }
     }
 
-    // Handles.
-
-    pub(crate) fn open(&mut self, slot: Slot, writable: bool) {
-        let inode = self.inode_mut(slot);
-        inode.open += 1;
-        inode.writers += u32::from(writable);
+    /// What happened to a directory, told to whom watches it itself.
+    fn post_self(&mut self, slot: Slot, happening: Happening) {
+        if self.kernel.watches(slot) {
+            let now = self.now_ns();
+            self.kernel.post(now, slot, None, happening, true);
+        }
     }
 
-    pub(crate) fn close(&mut self, slot: Slot, writable: bool) {
-        let inode = self.inode_mut(slot);
-        inode.open -= 1;
-        inode.writers -= u32::from(writable);
-        if writable && let Some((dir, name)) = inode.home.clone() {
-            self.post(dir, &name, Happening::ClosedAfterWriting);
+    fn post_move(
+        &mut self,
+        moved: Slot,
+        from: (Slot, &[u8]),
+        to: (Slot, &[u8]),
+        replaced: Option<Slot>,
+    ) {
+        let is_dir = self.inode(moved).is_dir();
+        self.post(from.0, from.1, Happening::MovedFrom, is_dir);
+        self.post(to.0, to.1, Happening::MovedTo, is_dir);
+        if let Some(replaced) = replaced {
+            // It has a link less.
+            self.post_self(replaced, Happening::Attributes);
         }
-        self.release(slot);
+        self.post_self(moved, Happening::MovedSelf);
     }
 }

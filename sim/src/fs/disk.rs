@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use chainsync_core::Stat;
+use chainsync_core::path::PATH_BYTES_MAX;
+use chainsync_core::{RelPath, Stat};
 
 use super::errno::{EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOTDIR, errno, fail};
 use super::fall::Fall;
@@ -116,6 +117,7 @@ pub struct Disk {
     pub(crate) dirty_dirs: Vec<Slot>,
     /// Places in the logs of the file systems.
     pub(crate) next_token: u64,
+    pub(crate) next_handle: u64,
     /// Up to where each file system's log is durable.
     pub(crate) committed: BTreeMap<u64, u64>,
     pub(crate) mounts: Mounts,
@@ -177,6 +179,7 @@ impl Disk {
             dirty: Vec::new(),
             dirty_dirs: Vec::new(),
             next_token: 1,
+            next_handle: 0,
             committed: BTreeMap::new(),
             mounts: Mounts::default(),
             used_bytes: 0,
@@ -310,6 +313,9 @@ impl Disk {
             links: 0,
             open: 0,
             writers: 0,
+            opened: BTreeMap::new(),
+            pins: 0,
+            pins_parent: false,
             held: 0,
             home: None,
             durable,
@@ -339,7 +345,7 @@ impl Disk {
     /// durable needs it, the slot.
     pub(crate) fn release(&mut self, slot: Slot) {
         let inode = self.inode_mut(slot);
-        if inode.links > 0 || inode.open > 0 {
+        if inode.links > 0 || inode.open > 0 || inode.pins > 0 {
             return;
         }
         if inode.number != 0 {
@@ -348,9 +354,14 @@ impl Disk {
                 Body::File(content) => content.len() as u64,
                 _ => 0,
             };
+            let pinned = std::mem::take(&mut inode.pins_parent).then(|| inode.home.clone());
             self.used_bytes -= bytes;
             self.free_numbers.push(number);
-            self.kernel.forget(slot);
+            let now = self.now_ns();
+            self.kernel.gone(now, slot);
+            if let Some((parent, _)) = pinned.flatten() {
+                self.unpin(parent);
+            }
         }
         if self.inode(slot).held > 0 {
             return;
@@ -393,8 +404,15 @@ impl Disk {
     }
 
     pub(crate) fn lookup(&self, dir: Slot, name: &[u8]) -> io::Result<Slot> {
+        self.check_alive(dir)?;
         check_name(name)?;
         self.dir(dir)?.names.get(name).copied().ok_or_else(|| errno(ENOENT))
+    }
+
+    /// In a directory that has been removed nothing is found, and nothing can be made.
+    pub(crate) fn check_alive(&self, dir: Slot) -> io::Result<()> {
+        self.dir(dir)?;
+        if self.inode(dir).links == 0 { fail(ENOENT) } else { Ok(()) }
     }
 
     /// The directory at `/`-separated components below `from`, without following symlinks or leaving
@@ -414,6 +432,18 @@ impl Disk {
             }
         }
         Ok(slot)
+    }
+
+    /// The directory at a path below `root`; `None` is the root itself.
+    pub(crate) fn dir_at(&self, root: Slot, path: Option<&RelPath>) -> io::Result<Slot> {
+        let Some(path) = path else { return Ok(root) };
+        self.check_path(path)?;
+        self.walk(root, path.components())
+    }
+
+    pub(crate) fn check_path(&self, path: &RelPath) -> io::Result<()> {
+        // The kernel counts the NUL at its end too.
+        if path.as_bytes().len() < PATH_BYTES_MAX { Ok(()) } else { fail(ENAMETOOLONG) }
     }
 
     /// The directory at an absolute path, across mounts.
@@ -459,6 +489,7 @@ impl Disk {
     pub(crate) fn stat(&self, slot: Slot) -> Stat {
         let inode = self.inode(slot);
         let links = match &inode.body {
+            Body::Dir(_) if inode.links == 0 => 0,
             Body::Dir(dir) => u64::from(dir.subdirs) + 2,
             _ => u64::from(inode.links),
         };

@@ -270,6 +270,8 @@ impl Disk {
         let inode = self.inode_mut(slot);
         inode.number = number;
         (inode.links, inode.held, inode.open, inode.writers) = (links, links, 0, 0);
+        inode.opened.clear();
+        (inode.pins, inode.pins_parent) = (0, false);
         (inode.dirty, inode.lost) = (false, None);
         inode.meta = inode.durable.meta;
         match &mut inode.body {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use chainsync_core::FileType;
 
+use super::open::Opened;
+
 /// The place of an inode in the disk's table. Not its number: a number is free for the next file as
 /// soon as its inode has no name and no handle, a slot only when nothing durable needs it either.
 pub(crate) type Slot = usize;
@@ -24,9 +26,15 @@ pub(crate) struct Inode {
     /// Open handles; of these, the ones that may write.
     pub open: u32,
     pub writers: u32,
+    /// Of these, the ones of a file: under which name each was opened.
+    pub opened: BTreeMap<u64, Opened>,
+    /// What was in this directory, has no name any more, and is still open.
+    pub pins: u32,
+    /// Whether this directory, removed and still in use, is such a pin of its parent.
+    pub pins_parent: bool,
     /// Durable names, and pending ones that may become durable.
     pub held: u32,
-    /// Under which name events about an open file are reported.
+    /// A directory's only name, and what it was last; the first name of anything else.
     pub home: Option<(Slot, Name)>,
     /// What a power loss leaves.
     pub durable: Durable,

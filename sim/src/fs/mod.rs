@@ -21,7 +21,9 @@ mod judged;
 mod mounts;
 #[cfg(test)]
 mod mounts_tests;
+mod open;
 mod options;
+mod others;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ pub use durability::Loss;
 pub use fall::Fall;
 pub use faults::{CallClass, Chance, Fault, Trouble};
 pub(crate) use inode::{Body, Content, Slot};
+pub use others::OthersFile;
 pub use storage::{Saved, SharedStorages, SimStorage, Storages};
 pub use view::{SimDir, SimFile, SimFs};
 pub use writer::{Leaf, Tree};

@@ -25,9 +25,10 @@ pub struct SimDir(Handle);
 /// An open file.
 pub struct SimFile(Handle);
 
-struct Handle {
-    disk: SharedDisk,
-    slot: Slot,
+pub(super) struct Handle {
+    pub(super) disk: SharedDisk,
+    pub(super) slot: Slot,
+    pub(super) id: u64,
     writable: bool,
     boot: u64,
 }
@@ -41,7 +42,7 @@ impl SimFs {
             locked.judge_place("open", path);
             locked.fault(CallClass::Open)?;
             let slot = locked.resolve(path)?;
-            Handle::open(disk, &mut locked, slot, false)
+            Handle::open(disk, &mut locked, slot, None, false)
         };
         Ok(Self { disk: SharedDisk::clone(disk), root: std::sync::Arc::new(root), process })
     }
@@ -92,10 +93,16 @@ impl SimFs {
 
 impl Handle {
     /// The lock is held by the caller.
-    fn open(shared: &SharedDisk, disk: &mut Disk, slot: Slot, writable: bool) -> Self {
-        disk.open(slot, writable);
+    pub(super) fn open(
+        shared: &SharedDisk,
+        disk: &mut Disk,
+        slot: Slot,
+        at: Option<(Slot, &[u8])>,
+        writable: bool,
+    ) -> Self {
+        let id = disk.open(slot, at, writable);
         disk.handles += 1;
-        Self { disk: SharedDisk::clone(shared), slot, writable, boot: disk.boot }
+        Self { disk: SharedDisk::clone(shared), slot, id, writable, boot: disk.boot }
     }
 }
 
@@ -104,7 +111,7 @@ impl Drop for Handle {
         let mut disk = lock(&self.disk);
         // A handle from before a power loss closes nothing: its inode may be gone.
         if disk.boot == self.boot {
-            disk.close(self.slot, self.writable);
+            disk.close(self.slot, self.id);
             disk.handles -= 1;
         }
     }
@@ -116,11 +123,8 @@ impl Vfs for SimFs {
 
     fn open_dir(&self, path: Option<&RelPath>) -> io::Result<SimDir> {
         self.call(CallClass::Open, |disk| {
-            let slot = match path {
-                None => self.root.slot,
-                Some(path) => disk.walk(self.root.slot, path.components())?,
-            };
-            Ok(SimDir(Handle::open(&self.disk, disk, slot, false)))
+            let slot = disk.dir_at(self.root.slot, path)?;
+            Ok(SimDir(Handle::open(&self.disk, disk, slot, None, false)))
         })
     }
 
@@ -133,6 +137,7 @@ impl Vfs for SimFs {
     }
 
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Stat> {
+        component(name)?;
         self.call(CallClass::Stat, |disk| {
             disk.lookup(dir.0.slot, name).map(|slot| disk.stat(disk.across(slot)))
         })
@@ -147,10 +152,12 @@ impl Vfs for SimFs {
     }
 
     fn open_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        component(name)?;
+        let at = Some((dir.0.slot, name));
         self.call(CallClass::Open, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match disk.inode(slot).body {
-                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, false))),
+                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, at, false))),
                 Body::Dir(_) => fail(EISDIR),
                 Body::Symlink(_) => fail(ELOOP),
             }
@@ -159,6 +166,9 @@ impl Vfs for SimFs {
 
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.call(CallClass::Read, |disk| {
+            if i64::try_from(offset).is_err() {
+                return fail(EINVAL);
+            }
             let Body::File(content) = &disk.inode(file.0.slot).body else { return fail(EINVAL) };
             let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
             let rest = rest.unwrap_or_default();
@@ -176,17 +186,21 @@ impl Vfs for SimFs {
     }
 
     fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        component(name)?;
+        let at = Some((dir.0.slot, name));
         self.change((CallClass::Create, "create"), |disk| {
             let slot = disk.create(Actor::Daemon, dir.0.slot, name, 0o600)?;
-            Ok(SimFile(Handle::open(&self.disk, disk, slot, true)))
+            Ok(SimFile(Handle::open(&self.disk, disk, slot, at, true)))
         })
     }
 
     fn open_own_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+        component(name)?;
+        let at = Some((dir.0.slot, name));
         self.call(CallClass::Open, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match disk.inode(slot).body {
-                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, true))),
+                Body::File(_) => Ok(SimFile(Handle::open(&self.disk, disk, slot, at, true))),
                 Body::Dir(_) => fail(EISDIR),
                 Body::Symlink(_) => fail(ELOOP),
             }
@@ -194,6 +208,10 @@ impl Vfs for SimFs {
     }
 
     fn write_at(&self, file: &SimFile, data: &[u8], offset: u64) -> io::Result<()> {
+        if data.is_empty() {
+            // Nothing is left to be written: the host makes no call.
+            return Ok(());
+        }
         let mut disk = lock(&self.disk);
         disk.enter(self.process)?;
         if !file.0.writable {
@@ -216,38 +234,63 @@ impl Vfs for SimFs {
     }
 
     fn set_file_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
-        self.set(file.0.slot, "chmod", move |meta| meta.mode = mode & 0o7777)
+        permissions(mode)?;
+        self.set(&file.0, "chmod", move |meta| meta.mode = mode)
     }
 
     fn set_file_mtime(&self, file: &SimFile, mtime_ns: i128) -> io::Result<()> {
-        self.set(file.0.slot, "utimens", move |meta| meta.mtime_ns = mtime_ns)
+        if i64::try_from(mtime_ns.div_euclid(1_000_000_000)).is_err() {
+            return fail(EINVAL);
+        }
+        self.set(&file.0, "utimens", move |meta| meta.mtime_ns = mtime_ns)
     }
 
     fn set_file_owner(&self, file: &SimFile, uid: u32, gid: u32) -> io::Result<()> {
-        self.set(file.0.slot, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
+        owner(uid, gid)?;
+        self.set(&file.0, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
     }
 
     fn set_dir_mode(&self, dir: &SimDir, mode: u32) -> io::Result<()> {
-        self.set(dir.0.slot, "chmod", move |meta| meta.mode = mode & 0o7777)
+        permissions(mode)?;
+        self.set(&dir.0, "chmod", move |meta| meta.mode = mode)
     }
 
     fn set_dir_owner(&self, dir: &SimDir, uid: u32, gid: u32) -> io::Result<()> {
-        self.set(dir.0.slot, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
+        owner(uid, gid)?;
+        self.set(&dir.0, "chown", move |meta| (meta.uid, meta.gid) = (uid, gid))
     }
 
     fn make_dir(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<()> {
+        component(name)?;
+        permissions(mode)?;
+        // Two calls, as the host needs two to be rid of the umask.
         self.change((CallClass::Create, "mkdir"), |disk| {
-            disk.make_dir(Actor::Daemon, dir.0.slot, name, mode & 0o7777).map(drop)
-        })
+            disk.make_dir(Actor::Daemon, dir.0.slot, name, 0o700).map(drop)
+        })?;
+        let made = self.change((CallClass::Metadata, "chmod"), |disk| {
+            let slot = disk.walk(dir.0.slot, std::iter::once(name))?;
+            let at = Some((dir.0.slot, name.into()));
+            disk.set_meta(Actor::Daemon, slot, at, "chmod", |meta| meta.mode = mode);
+            Ok(())
+        });
+        if made.is_err() {
+            let _ = self.remove_dir(dir, name);
+        }
+        made
     }
 
     fn make_symlink(&self, dir: &SimDir, name: &[u8], target: &[u8]) -> io::Result<()> {
+        component(name)?;
+        if target.contains(&0) {
+            return fail(EINVAL);
+        }
         self.change((CallClass::Create, "symlink"), |disk| {
             disk.make_symlink(Actor::Daemon, dir.0.slot, name, target)
         })
     }
 
     fn read_link(&self, dir: &SimDir, name: &[u8]) -> io::Result<Vec<u8>> {
+        component(name)?;
         self.call(CallClass::Read, |disk| {
             let slot = disk.lookup(dir.0.slot, name)?;
             match &disk.inode(slot).body {
@@ -265,6 +308,8 @@ impl Vfs for SimFs {
         to_name: &[u8],
         mode: RenameMode,
     ) -> io::Result<()> {
+        component(from_name)?;
+        component(to_name)?;
         let (from, to) = ((from.0.slot, from_name), (to.0.slot, to_name));
         self.change((CallClass::Rename, "rename"), |disk| {
             disk.rename(Actor::Daemon, from, to, mode)
@@ -272,12 +317,14 @@ impl Vfs for SimFs {
     }
 
     fn unlink(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
+        component(name)?;
         self.change((CallClass::Remove, "unlink"), |disk| {
             disk.unlink(Actor::Daemon, dir.0.slot, name)
         })
     }
 
     fn remove_dir(&self, dir: &SimDir, name: &[u8]) -> io::Result<()> {
+        component(name)?;
         self.change((CallClass::Remove, "rmdir"), |disk| {
             disk.remove_dir(Actor::Daemon, dir.0.slot, name)
         })
@@ -320,18 +367,45 @@ impl Vfs for SimFs {
 impl SimFs {
     fn set(
         &self,
-        slot: Slot,
+        handle: &Handle,
         call: &'static str,
         change: impl FnOnce(&mut super::inode::Meta),
     ) -> io::Result<()> {
         self.change((CallClass::Metadata, call), |disk| {
-            disk.set_meta(Actor::Daemon, slot, call, change);
+            let at = disk.opened_at(handle.slot, handle.id);
+            disk.set_meta(Actor::Daemon, handle.slot, at, call, change);
             Ok(())
         })
+    }
+
+    pub(crate) fn root_slot(&self) -> Slot {
+        self.root.slot
+    }
+
+    pub(super) fn disk(&self) -> &SharedDisk {
+        &self.disk
     }
 
     /// Whether this view belongs to the daemon that runs now.
     pub fn is_current(&self) -> io::Result<()> {
         if lock(&self.disk).is_current(self.process) { Ok(()) } else { fail(EIO) }
     }
+}
+
+// What the host refuses before it asks the kernel.
+
+fn component(name: &[u8]) -> io::Result<()> {
+    match name {
+        b"" | b"." | b".." => fail(EINVAL),
+        name if name.contains(&b'/') || name.contains(&0) => fail(EINVAL),
+        _ => Ok(()),
+    }
+}
+
+fn permissions(mode: u32) -> io::Result<()> {
+    if mode > 0o7777 { fail(EINVAL) } else { Ok(()) }
+}
+
+fn owner(uid: u32, gid: u32) -> io::Result<()> {
+    if uid == u32::MAX || gid == u32::MAX { fail(EINVAL) } else { Ok(()) }
 }

@@ -151,7 +151,8 @@ impl Disk {
     fn chmod_upload(&mut self, path: &RelPath, mode: u32) -> io::Result<()> {
         let dir = self.upload_dir(path)?;
         let slot = self.lookup(dir, path.name())?;
-        self.set_meta(Actor::Writer, slot, "chmod", |meta| meta.mode = mode & 0o7777);
+        let at = Some((dir, path.name().into()));
+        self.set_meta(Actor::Writer, slot, at, "chmod", |meta| meta.mode = mode & 0o7777);
         let content = self.content(slot);
         lock(&self.shared.oracle).touched(&content);
         self.put(path.as_bytes(), &content);

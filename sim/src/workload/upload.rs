@@ -50,6 +50,7 @@ enum Stage {
     /// Open for writing, so far written.
     Writing {
         slot: Slot,
+        handle: u64,
         offset: usize,
     },
     Closed,
@@ -129,13 +130,12 @@ impl Disk {
     fn try_step(&mut self, upload: &mut Upload) -> io::Result<bool> {
         match upload.stage {
             Stage::Open => {
-                let slot = self.open_upload(upload)?;
-                self.open(slot, true);
+                let (slot, handle) = self.open_upload(upload)?;
                 self.jobs.writing.entry(slot).or_default().push(upload.id);
-                upload.stage = Stage::Writing { slot, offset: 0 };
+                upload.stage = Stage::Writing { slot, handle, offset: 0 };
                 Ok(true)
             }
-            Stage::Writing { slot, offset } if offset < upload.content.len() => {
+            Stage::Writing { slot, handle, offset } if offset < upload.content.len() => {
                 let rest = upload.content.len() - offset;
                 // Most are written at once, some in pieces, as a body that arrives in packets.
                 let length = match upload.slow {
@@ -145,13 +145,13 @@ impl Disk {
                 };
                 let piece = Content::clone(&upload.content);
                 self.write(Actor::Writer, slot, &piece[offset..offset + length], offset as u64)?;
-                upload.stage = Stage::Writing { slot, offset: offset + length };
+                upload.stage = Stage::Writing { slot, handle, offset: offset + length };
                 Ok(true)
             }
-            Stage::Writing { slot, .. } => {
+            Stage::Writing { slot, handle, .. } => {
                 upload.stage = Stage::Closed;
                 self.judge_mixture(slot, upload.target().as_bytes());
-                self.close(slot, true);
+                self.close(slot, handle);
                 match upload.temporary {
                     Some(_) => Ok(true),
                     None => {
@@ -180,11 +180,12 @@ impl Disk {
         }
     }
 
-    fn open_upload(&mut self, upload: &Upload) -> io::Result<Slot> {
+    fn open_upload(&mut self, upload: &Upload) -> io::Result<(Slot, u64)> {
         let dir = self.upload_dir(&upload.path)?;
         let name = upload.target().name();
         let Ok(slot) = self.lookup(dir, name) else {
-            return self.create(Actor::Writer, dir, name, upload.mode);
+            let slot = self.create(Actor::Writer, dir, name, upload.mode)?;
+            return Ok((slot, self.open(slot, Some((dir, name)), true)));
         };
         if self.inode(slot).is_dir() {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
@@ -194,9 +195,9 @@ impl Disk {
         self.took(upload.target().as_bytes(), &before, What::Overwritten);
         // What is longer than the new content has to be cut: nobody leaves the old end behind.
         if upload.style != Style::Over || before.len() > upload.content.len() {
-            self.truncate(Actor::Writer, slot);
+            self.truncate(Actor::Writer, slot, 0);
         }
-        Ok(slot)
+        Ok((slot, self.open(slot, Some((dir, name)), true)))
     }
 
     fn finish(&mut self, upload: &Upload) {
@@ -207,10 +208,10 @@ impl Disk {
     }
 
     fn give_up(&mut self, upload: &Upload) {
-        if let Stage::Writing { slot, .. } = upload.stage {
+        if let Stage::Writing { slot, handle, .. } = upload.stage {
             lock(&self.shared.oracle).uploads[upload.id].replaced = true;
             self.judge_mixture(slot, upload.target().as_bytes());
-            self.close(slot, true);
+            self.close(slot, handle);
         }
     }
 
