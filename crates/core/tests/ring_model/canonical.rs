@@ -108,8 +108,9 @@ impl<'a> Writer<'a> {
             self.number(above(node, record.sequence));
             self.edit(edit_of(&record.kind));
             self.past(&record.version);
-            match record.published().filter(|_| !record.is_published_as_known()) {
-                None => self.flags([true, record.is_published_as_known()]),
+            let as_known = record.is_published_as_known();
+            match (!as_known).then(|| record.published()).flatten() {
+                None => self.flags([true, as_known]),
                 Some(published) => {
                     self.edit(edit_of(&published.kind));
                     self.past(&published.version);
@@ -118,9 +119,12 @@ impl<'a> Writer<'a> {
         }
         self.end();
         self.knowledge(&node.knowledge);
-        for (path, shown) in node.disk.iter().filter(|(path, _)| node.is_changed(path)) {
+        // Also where nothing changed: a file that came and went unseen leaves a name without the
+        // deletion that is published there, and the next edit is not made from it.
+        for (path, shown) in &node.disk {
             self.path(path);
             self.edit(edit_of(&shown.kind));
+            self.flags([node.is_changed(path)]);
         }
         self.end();
         for (upstream, cursor) in &node.cursors {
@@ -230,10 +234,11 @@ fn referenced(world: &World) -> BTreeSet<Edit> {
     for node in &world.nodes {
         for record in node.records.values() {
             edits.insert(edit_of(&record.kind));
-            edits.extend(record.published().map(|published| edit_of(&published.kind)));
+            if !record.is_published_as_known() {
+                edits.extend(record.published().map(|published| edit_of(&published.kind)));
+            }
         }
-        let changed = node.disk.iter().filter(|(path, _)| node.is_changed(path));
-        edits.extend(changed.map(|(_, shown)| edit_of(&shown.kind)));
+        edits.extend(node.disk.values().map(|shown| edit_of(&shown.kind)));
     }
     for link in world.links.values() {
         let in_flight = link.in_flight.iter().flat_map(|batch| &batch.entries);
