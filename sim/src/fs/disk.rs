@@ -477,7 +477,7 @@ impl Disk {
     pub(crate) fn daemon_did(&mut self, actor: Actor, call: &str, path: &[u8]) {
         if actor == Actor::Daemon {
             if self.in_share(path).is_some() {
-                self.tree_changes += 1;
+                self.tree_changed();
             }
             self.event(call, format_args!("{}", Shown(path)));
         }
