@@ -160,7 +160,7 @@ impl Disk {
         let path = self.path_of(dir, &name);
         self.judge_place(call, &path);
         if self.in_share(&path).is_some() {
-            self.tree_changes += 1;
+            self.tree_changed();
             if call == "write" {
                 let content = self.content(slot);
                 let relative = self.in_share(&path).unwrap_or_default();
@@ -337,7 +337,7 @@ impl Disk {
         target: Option<Slot>,
     ) {
         if self.in_share(from).is_some() || self.in_share(to).is_some() {
-            self.tree_changes += 1;
+            self.tree_changed();
         }
         let call = match mode {
             RenameMode::Exchange => "exchange",

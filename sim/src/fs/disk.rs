@@ -512,7 +512,7 @@ impl Disk {
         if actor == Actor::Daemon {
             self.judge_place(call, path);
             if self.in_share(path).is_some() {
-                self.tree_changes += 1;
+                self.tree_changed();
             }
             self.event(call, format_args!("{}", Shown(path)));
         }

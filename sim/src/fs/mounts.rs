@@ -21,7 +21,12 @@ pub(crate) struct Mounts {
     pub roots: Vec<Slot>,
     /// The share's: its mount point and its root, while it is not mounted.
     away: Option<(Slot, Slot)>,
+    /// Since when.
+    away_since_ns: u64,
 }
+
+/// The engine looks at the root's path every 5 s, and finishes the batch at hand.
+const NOTICED_WITHIN_NS: u64 = 7_000_000_000;
 
 impl Disk {
     /// Mounts a new, empty file system over a directory.
@@ -47,6 +52,7 @@ impl Disk {
         if let Some(point) = point.map(|(point, _)| *point) {
             self.mounts.over.remove(&point);
             self.mounts.away = Some((point, root));
+            self.mounts.away_since_ns = self.now_ns();
         }
     }
 
@@ -62,6 +68,18 @@ impl Disk {
             let failure = Failure::new(crate::check::Invariant::S7, now_ns, sentence)
                 .on(&self.node)
                 .at_path(&name);
+            lock(&self.shared.oracle).fail(failure);
+        }
+    }
+
+    /// The daemon has changed the share's tree. One that does so for long while the tree is away
+    /// writes to where nobody reads.
+    pub(crate) fn tree_changed(&mut self) {
+        self.tree_changes += 1;
+        let now_ns = self.now_ns();
+        if self.is_share_away() && now_ns > self.mounts.away_since_ns + NOTICED_WITHIN_NS {
+            let sentence = "the root is away, and the daemon goes on writing to where nobody reads";
+            let failure = Failure::new("S7", now_ns, sentence).on(&self.node);
             lock(&self.shared.oracle).fail(failure);
         }
     }
