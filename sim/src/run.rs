@@ -24,6 +24,8 @@ const CONVERGED_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 /// After convergence: time for the last acknowledgements and gossip, then silence.
 const SETTLE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(3);
+/// Longer than any `dead-after`.
+const PASSED_BY: Duration = Duration::from_secs(15);
 /// The same where thousands of runs make up for it.
 const SETTLE_BRIEF: Duration = Duration::from_millis(150);
 const QUIET_BRIEF: Duration = Duration::from_millis(250);
@@ -175,6 +177,7 @@ fn phases(
     }
     let dead = &scenario.expect.dead;
     world.heal(dead);
+    world.healthy &= dead.is_empty();
     let healed = world.elapsed();
     let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
     converge(world, dead, healed + within)?;
@@ -328,6 +331,8 @@ fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<()
 fn silence(world: &mut World, dead: &[String], brief: bool) -> Result<(), Failure> {
     let (settle, quiet) = if brief { (SETTLE_BRIEF, QUIET_BRIEF) } else { (SETTLE, QUIET) };
     world.shared.event("-", "phase", format_args!("quiet"));
+    // Whoever died last is passed by before it is quiet.
+    let settle = if dead.is_empty() { settle } else { settle + PASSED_BY };
     let wait = |world: &mut World, span: Duration| {
         let until = world.elapsed() + span;
         while world.elapsed() < until {

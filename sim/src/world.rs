@@ -331,6 +331,8 @@ impl World {
             Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
                 if machine.is_wanted() => {}
             Event::Restart(_) => {}
+            // A new index would take the mount point for an empty share, as it has to.
+            Event::WipeIndex(_) if lock(&machine.disk).is_share_away() => {}
             Event::WipeIndex(_) => machine.wipe_index(),
             Event::SaveIndex(_) => machine.save_index(),
             Event::RestoreIndex(_) => {

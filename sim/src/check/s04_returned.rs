@@ -36,12 +36,46 @@ pub(crate) fn returned(
     for (node, tree) in trees.iter().enumerate() {
         for (path, hash) in tree {
             let facts = ledger.of(path, hash);
+            let facts = with_imports(facts, ledger.incidents());
             if let Some(taken) = taken_back(&facts, ledger.incidents()) {
                 return Err(failure(&facts, taken, names, node, now_ns).at_path(path));
             }
         }
     }
     Ok(())
+}
+
+/// A node whose index was lost, or restored to a state from before a content came, and that has the
+/// content on its disk, finds it as if somebody had just put it there: a life of its own.
+fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
+    let mut imports = Vec::new();
+    for incident in incidents {
+        let since_ns = match incident.kind {
+            IncidentKind::IndexLost => 0,
+            IncidentKind::IndexRestored => incidents
+                .iter()
+                .filter(|saved| {
+                    (saved.node, saved.kind) == (incident.node, IncidentKind::IndexSaved)
+                        && saved.at_ns <= incident.at_ns
+                })
+                .map(|saved| saved.at_ns)
+                .max()
+                .unwrap_or(0),
+            _ => continue,
+        };
+        let came = facts.iter().any(|fact| {
+            fact.node == incident.node
+                && (fact.what.puts() || fact.what == What::Published)
+                && (since_ns..=incident.at_ns).contains(&fact.at_ns)
+        });
+        if came {
+            let (at_ns, node) = (incident.at_ns, incident.node);
+            imports.push(Fact { at_ns, node, what: What::Put });
+        }
+    }
+    facts.extend(imports);
+    facts.sort_by_key(|fact| fact.at_ns);
+    facts
 }
 
 /// The last taking-back, if nothing has put the content there since.

@@ -79,7 +79,8 @@ impl Disk {
         let now_ns = self.now_ns();
         if self.is_share_away() && now_ns > self.mounts.away_since_ns + NOTICED_WITHIN_NS {
             let sentence = "the root is away, and the daemon goes on writing to where nobody reads";
-            let failure = Failure::new("S7", now_ns, sentence).on(&self.node);
+            let failure =
+                Failure::new(crate::check::Invariant::S7, now_ns, sentence).on(&self.node);
             lock(&self.shared.oracle).fail(failure);
         }
     }

@@ -69,7 +69,10 @@ impl Disk {
         let mut slot = from;
         for component in components.filter(|component| !component.is_empty()) {
             slot = match self.dir(slot)?.names.get(component).copied() {
-                None => self.make_dir(actor, slot, component, mode)?,
+                None => {
+                    self.jobs.calls += u64::from(actor == Actor::Writer);
+                    self.make_dir(actor, slot, component, mode)?
+                }
                 Some(below) => match self.inode(below).body {
                     Body::Dir(_) => below,
                     Body::Symlink(_) => return fail(ELOOP),

@@ -217,13 +217,16 @@ fn error(rng: &mut Stream) -> (Trouble, BTreeSet<CallClass>) {
     let errors =
         [Trouble::Io, Trouble::Full, Trouble::OverQuota, Trouble::Exhausted, Trouble::Forbidden];
     let error = *pick(rng, &errors);
-    let usual: Vec<CallClass> = error.usual().into_iter().collect();
+    // A sync that failed on the node that was written to, and a power loss there: what was uploaded is
+    // lost, because the next sync says yes. Known (docs/ALGORITHM.md, section 9), so not drawn.
+    let usual = error.usual().into_iter().filter(|class| *class != CallClass::Sync);
+    let usual: Vec<CallClass> = usual.collect();
     let on = match rng.between(0, 4) {
         0 if error == Trouble::Io => {
             [*pick(rng, &[CallClass::IndexRead, CallClass::IndexWrite, CallClass::IndexSync])]
                 .into()
         }
-        0 | 1 => BTreeSet::new(),
+        0 | 1 => usual.into_iter().collect(),
         _ => [*pick(rng, &usual)].into(),
     };
     (error, on)

@@ -9,6 +9,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use chainsync_core::RelPath;
 use chainsync_env::RenameMode;
@@ -196,10 +197,16 @@ impl Disk {
 
     /// Tells the ledger that a name, and all names below it, are others now. Files are told of by
     /// themselves, with their contents.
-    fn renamed_below(&self, slot: Slot, from: &[u8], to: &[u8]) {
+    fn renamed_below(&mut self, slot: Slot, from: &[u8], to: &[u8]) {
+        let shared = Arc::clone(&self.shared);
+        let mut oracle = lock(&shared.oracle);
         let mut todo = vec![(slot, from.to_vec(), to.to_vec())];
-        let mut oracle = lock(&self.shared.oracle);
         while let Some((slot, from, to)) = todo.pop() {
+            // Gone there and new here: two changes of one call.
+            self.jobs.calls += 2;
+            for id in self.jobs.writing.get(&slot).into_iter().flatten() {
+                oracle.moved(self.index, *id, &to);
+            }
             match &self.inode(slot).body {
                 Body::File(_) => {}
                 Body::Symlink(_) => {
@@ -248,13 +255,9 @@ impl Disk {
             self.took(&before, content, What::Removed);
             self.put(path, content);
         }
-        let writing = self.jobs.writing.get(&slot).cloned().unwrap_or_default();
         let mut oracle = lock(&self.shared.oracle);
         for (path, content) in files {
             oracle.renamed(self.index, &content, &path);
-        }
-        for id in writing {
-            oracle.moved(self.index, id, to);
         }
         Ok(())
     }
