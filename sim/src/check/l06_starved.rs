@@ -69,7 +69,8 @@ mod tests {
         let id = oracle.announce(0, b"large", None, &large);
         oracle.finished(id, 1_000_000_000);
         oracle.uploads[id].published_ns[1] = Some(large_arrives_ns);
-        let id = oracle.announce(0, b"small", None, &Content::new(b"x".to_vec()));
+        let id =
+            oracle.announce(0, b"small", None, &Content::new(b"sixteen bytes, or so".to_vec()));
         oracle.finished(id, 2_000_000_000);
         oracle.uploads[id].published_ns[1] = small_arrives_ns;
         starved(&oracle).err().map(|failure| failure.invariant)

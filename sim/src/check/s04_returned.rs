@@ -63,12 +63,12 @@ fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
                 .unwrap_or(0),
             _ => continue,
         };
-        let came = facts.iter().any(|fact| {
-            fact.node == incident.node
-                && (fact.what.puts() || fact.what == What::Published)
-                && (since_ns..=incident.at_ns).contains(&fact.at_ns)
+        let here = facts.iter().filter(|fact| fact.node == incident.node);
+        let last = here.filter(|fact| fact.at_ns <= incident.at_ns).next_back();
+        let lies_there = last.is_some_and(|fact| {
+            (fact.what.puts() || fact.what == What::Published) && fact.at_ns >= since_ns
         });
-        if came {
+        if lies_there {
             let (at_ns, node) = (incident.at_ns, incident.node);
             imports.push(Fact { at_ns, node, what: What::Put });
         }

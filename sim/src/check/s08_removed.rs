@@ -54,8 +54,6 @@ fn is_in_the_way(ledger: &Ledger, path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Fact, What};
-    use chainsync_core::ContentHash;
 
     #[test]
     fn a_daemon_removes_what_the_application_removed_and_no_more() {
@@ -73,10 +71,12 @@ mod tests {
         ledger.happened(2, 1, IncidentKind::LostPower);
         assert_eq!(judge(&ledger, b"d/b", 1), Some(Invariant::S6));
         // A file where somebody also wants a directory, and what is below a file.
-        let fact = Fact { at_ns: 0, node: 1, what: What::Put };
         for (path, other) in [(&b"e"[..], &b"e/x"[..]), (b"f/y/z", b"f/y")] {
-            ledger.note(other, ContentHash::of(b""), fact);
+            ledger.no_directory(other);
             assert_eq!(judge(&ledger, path, 1), None);
         }
+        // Below a directory nothing is in the way.
+        ledger.named(b"g");
+        assert_eq!(judge(&ledger, b"g/a", 1), Some(Invariant::S6));
     }
 }
