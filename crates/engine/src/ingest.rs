@@ -559,9 +559,10 @@ impl<E: Env> Share<E> {
                 return false;
             }
             self.hints.add(dir.clone(), Urgency::Finished);
-            // Not watched until now: whatever is in there may have changed.
+            // Not watched until now: whatever is in there may have changed, or be gone.
             let mut dirs = Dirs::new(&self.vfs);
-            if self.hint_children(&mut dirs, Some(&dir)).is_err() {
+            let hinted = self.hint_known_children(&dir);
+            if hinted.and_then(|()| self.hint_children(&mut dirs, Some(&dir))).is_err() {
                 self.hints.add_everything();
             }
         }
@@ -605,6 +606,17 @@ impl<E: Env> Share<E> {
             }
         }
         Ok(listed)
+    }
+
+    /// Names of a directory that the index has, and the disk may have no longer.
+    fn hint_known_children(&self, dir: &RelPath) -> Result<(), ShareError> {
+        let reader = self.index.read()?;
+        for (child, record) in reader.children(Some(dir))? {
+            if record.is_live_on_disk() {
+                self.hints.add_found(child, Urgency::Started);
+            }
+        }
+        Ok(())
     }
 
     /// Hints at every name in a directory.

@@ -306,16 +306,16 @@ impl<E: Env> Share<E> {
         let read = read_file(&self.vfs, &staging, name.as_bytes());
         let (hash, bytes, stat) = match read {
             Ok(Reading::Content { hash, bytes, stat, .. }) => (hash, bytes, stat),
-            Ok(Reading::Gone) => return Ok(()),
+            // Nothing that can be opened: gone, or a symlink.
+            Ok(Reading::Gone) => {
+                return self.judge_symlink(&staging, writer, path, name, was, after);
+            }
             Ok(Reading::Writing | Reading::Torn) => {
                 // Judged when whoever writes it has closed it.
                 if let Some(was) = was {
                     writer.put_held(name, &Held { path: path.clone(), was })?;
                 }
                 return Ok(());
-            }
-            Err(error) if is_absent(&error) => {
-                return self.judge_symlink(&staging, writer, path, name, was, after);
             }
             // A directory made to be exchanged: nothing in it can have been edited.
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(()),
@@ -354,7 +354,7 @@ impl<E: Env> Share<E> {
         Ok(())
     }
 
-    /// The same for a symlink that was displaced.
+    /// The same for a symlink that was displaced, if there is one.
     fn judge_symlink(
         &self,
         staging: &<E::Vfs as Vfs>::Dir,

@@ -151,6 +151,10 @@ struct ShapeArguments {
     /// How many faults
     #[arg(long, value_name = "RANGE", default_value = "0..10", value_parser = parse_range)]
     faults: (u64, u64),
+    /// Some plans have names that are files here and directories there: what the engine does with
+    /// those is not finished, and such plans may fail
+    #[arg(long)]
+    clashes: bool,
 }
 
 /// Without `--seeds` and `--for`.
@@ -226,7 +230,8 @@ impl ShapeArguments {
             self.nodes.0,
             self.nodes.1
         );
-        Ok(Shape { nodes: self.nodes, operations: self.operations, faults: self.faults })
+        let (operations, faults) = (self.operations, self.faults);
+        Ok(Shape { nodes: self.nodes, operations, faults, clashes: self.clashes })
     }
 }
 

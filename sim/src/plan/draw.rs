@@ -19,11 +19,14 @@ pub struct Shape {
     pub nodes: (u64, u64),
     pub operations: (u64, u64),
     pub faults: (u64, u64),
+    /// Whether names may be files here and directories there: what the engine does with those is not
+    /// finished (docs/ALGORITHM.md, section 9).
+    pub clashes: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { nodes: (3, 5), operations: (50, 500), faults: (0, 10) }
+        Self { nodes: (3, 5), operations: (50, 500), faults: (0, 10), clashes: false }
     }
 }
 
@@ -42,14 +45,15 @@ const CONVERGED_WITHIN: Duration = Duration::from_secs(90);
 pub fn draw(seed: u64, shape: Shape) -> Scenario {
     let mut rng = Stream::new(seed, "plan", "");
     let nodes = rng.between(shape.nodes.0, shape.nodes.1.min(NODES_MAX)) as usize;
-    let names = NAMES.iter().take(nodes).filter_map(|name| NodeName::new(*name).ok()).collect();
+    let names = NAMES.iter().take(nodes).filter_map(|name| NodeName::new(name).ok()).collect();
     let mut plan = Scenario::made(String::new(), seed, names);
     let span = Duration::from_millis(log_between(&mut rng, 500, 10_000));
     network(&mut plan, &mut rng);
     config(&mut plan, &mut rng);
     machines(&mut plan, seed);
     let operations = log_between(&mut rng, shape.operations.0, shape.operations.1);
-    let what = Operations::draw(&mut Stream::new(seed, "plan-operations", ""), &plan.nodes);
+    let what =
+        Operations::draw(&mut Stream::new(seed, "plan-operations", ""), &plan.nodes, shape.clashes);
     what.add(&mut plan, &mut Stream::new(seed, "plan-operation", ""), operations, span);
     let faults = rng.between(shape.faults.0, shape.faults.1);
     let how = Faults::draw(&mut Stream::new(seed, "plan-faults", ""));

@@ -52,7 +52,7 @@ enum Kind {
 const LARGE: (u64, u64) = (1 << 20, 3 << 20);
 
 impl Operations {
-    pub(super) fn draw(rng: &mut Stream, nodes: &[NodeName]) -> Self {
+    pub(super) fn draw(rng: &mut Stream, nodes: &[NodeName], clashes: bool) -> Self {
         let mut weights = vec![(Kind::Write, 10)];
         let others = [
             (Kind::Delete, 4),
@@ -79,7 +79,7 @@ impl Operations {
             depth: rng.between(0, 3),
             size_max: log_between(rng, 64, 16 << 10),
             large_one_in: rng.one_in(8).then(|| rng.between(10, 40)),
-            clashes: rng.one_in(5),
+            clashes: rng.one_in(5) && clashes,
             owned: rng.one_in(3),
             slow_one_in: rng.one_in(3).then(|| rng.between(4, 20)),
             style: match rng.between(0, 7) {

@@ -42,7 +42,7 @@ pub(crate) struct Jobs {
 }
 
 pub(crate) enum Job {
-    Upload(Upload),
+    Upload(Box<Upload>),
     Delete(RelPath),
     Rename(RelPath, RelPath),
     MakeDir(RelPath),
@@ -85,9 +85,9 @@ impl Disk {
             self.jobs.calls += 1;
             match job {
                 Job::Upload(upload) => {
-                    if let Some((wait_ns, upload)) = self.step_upload(upload) {
+                    if let Some((wait_ns, upload)) = self.step_upload(*upload) {
                         let due = self.now_ns() + wait_ns;
-                        self.jobs.add(due, Job::Upload(upload));
+                        self.jobs.add(due, Job::Upload(Box::new(upload)));
                     }
                 }
                 Job::Delete(path) => {

@@ -90,7 +90,7 @@ pub fn churn(disk: &mut Disk, tag: usize, from_ns: u64, churn: Churn) {
 pub(crate) fn upload(disk: &mut Disk, due_ns: u64, name: &str, size: u64, style: Option<Style>) {
     let Ok(path) = RelPath::new(name) else { return };
     let upload = Upload::new(disk, path, size, style, own_stream(disk, due_ns, name));
-    disk.jobs.add(due_ns, Job::Upload(upload));
+    disk.jobs.add(due_ns, Job::Upload(Box::new(upload)));
 }
 
 /// One file, as long as `over` in the writing.
@@ -104,7 +104,7 @@ pub(crate) fn write(disk: &mut Disk, due_ns: u64, write: &WriteEvent) {
     let drawn = if rng.one_in(2) { Style::InPlace } else { Style::Rename };
     let style = Some(write.style.unwrap_or(drawn));
     let upload = Upload::new(disk, path, size, style, rng).slowly(over);
-    disk.jobs.add(due_ns, Job::Upload(upload));
+    disk.jobs.add(due_ns, Job::Upload(Box::new(upload)));
 }
 
 /// What one upload draws from: the same, whatever else the scenario does.
