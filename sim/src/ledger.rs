@@ -52,7 +52,12 @@ pub enum IncidentKind {
     IndexLost,
     IndexSaved,
     IndexRestored,
+    /// A call of the daemon was refused by a fault of the disk.
+    Refused,
 }
+
+/// From a name to the note of it in the index: a batch of publications, its syncs and one commit.
+const PUBLICATION_MAX_NS: u64 = 1_000_000_000;
 
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -127,6 +132,17 @@ impl Ledger {
     /// Whether any machine lost its power.
     pub fn lost_power(&self) -> bool {
         self.incidents.iter().any(|incident| incident.kind == IncidentKind::LostPower)
+    }
+
+    /// Whether a node's disk refused something just after `published`, so that its daemon may not
+    /// know of its own publication.
+    pub fn is_unnoted(incidents: &[Incident], published: &Fact) -> bool {
+        let until_ns = published.at_ns + PUBLICATION_MAX_NS;
+        published.what == What::Published
+            && incidents.iter().any(|incident| {
+                (incident.node, incident.kind) == (published.node, IncidentKind::Refused)
+                    && (published.at_ns..=until_ns).contains(&incident.at_ns)
+            })
     }
 
     pub fn incidents(&self) -> &[Incident] {

@@ -12,6 +12,8 @@
 //! - the machine's power failed and its disk brought the content back: nobody had synced the taking;
 //! - the daemon died less than [`NOTED_WITHIN_NS`] after it had published the content: the note of a
 //!   publication is not made durable by itself, and recovery publishes it again;
+//! - the disk refused the daemon something right after it had published the content: as after a
+//!   death it does not know that it has, and publishes it again at the next try (disk-errors, seed 2);
 //! - the node's index was lost, or restored to a state from before the content came: nothing there
 //!   says that the content had been.
 
@@ -112,6 +114,12 @@ fn came_ns(facts: &[Fact], taken: usize) -> u64 {
 fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
     let taken = facts[index];
     let here = |incident: &&Incident| incident.node == taken.node;
+    let published = facts[..index].iter().rfind(|fact| {
+        fact.node == taken.node && (fact.what.puts() || fact.what == What::Published)
+    });
+    if published.is_some_and(|published| Ledger::is_unnoted(incidents, published)) {
+        return true;
+    }
     let incidents: Vec<&Incident> = incidents.iter().filter(here).collect();
     // What happened while the daemon was down counts from when it went down.
     let started = incidents.iter().rposition(|incident| {
@@ -151,7 +159,10 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
                 });
                 saved.is_some_and(|saved| came_ns(facts, index) > saved.at_ns)
             }
-            IncidentKind::Started | IncidentKind::Ended | IncidentKind::IndexSaved => false,
+            IncidentKind::Started
+            | IncidentKind::Ended
+            | IncidentKind::IndexSaved
+            | IncidentKind::Refused => false,
         };
         if forgotten {
             return true;
@@ -244,6 +255,10 @@ mod tests {
             let judged = judge(story, incidents);
             assert_eq!(judged.is_none(), excused, "{incidents:?} {story:?}");
         }
+        // The disk refused the note of the publication, which was at 2 s.
+        assert_eq!(judge(&later, &[(3, 1, IncidentKind::Refused)]), None);
+        assert_eq!(judge(&later, &[(4, 1, IncidentKind::Refused)]), Some(Invariant::S4));
+        assert_eq!(judge(&later, &[(3, 0, IncidentKind::Refused)]), Some(Invariant::S4));
         // The disk undid it.
         let undone = [&later[..], &[(80, 1, What::Survived)]].concat();
         assert_eq!(judge(&undone, &[(80, 1, LostPower)]), None);

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::disk::Disk;
 use super::errno::errno;
 use super::inode::{Body, Content, Slot};
+use crate::ledger::IncidentKind;
 use crate::rng::Stream;
+use crate::shared::lock;
 
 /// What a call comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -192,6 +194,8 @@ impl Disk {
             }
             Some(error) => {
                 self.faults.refused += 1;
+                let kind = IncidentKind::Refused;
+                lock(&self.shared.oracle).ledger.happened(now_ns, self.index, kind);
                 Err(error)
             }
         }
