@@ -273,8 +273,7 @@ impl<E: Env> Share<E> {
         if let Some(owner) = owner {
             self.vfs.set_dir_owner(&dir, owner.uid, owner.gid)?;
         }
-        self.vfs.set_dir_mode(&dir, *mode)?;
-        self.vfs.sync_dir(&dir)
+        self.vfs.set_dir_mode(&dir, *mode)
     }
 
     /// Whether what an intent has in staging is what it wants to publish, or nothing.

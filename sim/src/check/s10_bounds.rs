@@ -23,8 +23,8 @@ const HANDLES_MAX: usize = 64;
 /// When nothing happens: the roots of share and watcher, and a task that looks at a large file; 3
 /// were seen.
 const HANDLES_QUIET_MAX: usize = 6;
-/// Watches beyond one a directory: the root and the directory of cookies.
-const WATCHES_EXTRA_MAX: usize = 2;
+/// Watches beyond one a directory: the root, its parent and the directory of cookies.
+const WATCHES_EXTRA_MAX: usize = 3;
 /// A link tries each nearer node once a second, its target again after a pause, and whoever comes
 /// back is called by its neighbours: so many attempts a second for each other node.
 const CONNECTS_PER_PEER_MAX: u64 = 5;
