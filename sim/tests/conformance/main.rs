@@ -32,6 +32,8 @@ use tally::Tally;
 const MARKS: &str = "marks";
 /// Of one script.
 const OPERATIONS: usize = 50;
+/// Most of the time is spent waiting for the host's reader.
+const WORKERS: usize = 3;
 /// In ci/nightly more.
 const SCRIPTS: u64 = 2_000;
 /// One script in so many runs on the file system of the temporary directory.
@@ -43,14 +45,28 @@ const SCRIPTS_ENOUGH: u64 = 1_000;
 fn scripts_do_the_same_on_linux_and_in_the_simulation() {
     let places = Place::all();
     let (first, scripts) = (number("SEED").unwrap_or(0), number("SCRIPTS").unwrap_or(SCRIPTS));
-    let mut tally = Tally::default();
-    for seed in first..first + scripts {
-        let script = script::draw(seed, OPERATIONS);
-        let places = if seed % ON_DISK_ONE_IN == 0 { &places[..] } else { &places[..1] };
-        for place in places {
-            place.check(seed, &script, &DiskOptions::default(), &mut tally);
+    let work = &|worker| {
+        let mut tally = Tally::default();
+        for seed in (first..first + scripts).skip(worker).step_by(WORKERS) {
+            let script = script::draw(seed, OPERATIONS);
+            let places = if seed % ON_DISK_ONE_IN == 0 { &places[..] } else { &places[..1] };
+            for place in places {
+                place.check(seed, &script, &DiskOptions::default(), &mut tally);
+            }
         }
-    }
+        tally
+    };
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..WORKERS).map(|worker| scope.spawn(move || work(worker))).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(of_worker) => tally.add(of_worker),
+                Err(report) => std::panic::resume_unwind(report),
+            }
+        }
+    });
     if scripts >= SCRIPTS_ENOUGH {
         tally.demand();
     }

@@ -33,10 +33,18 @@ impl Tally {
         *successes += u64::from(!failed);
     }
 
+    pub fn add(&mut self, other: Self) {
+        for (kind, (calls, successes)) in other.calls {
+            let sum = self.calls.entry(kind).or_default();
+            *sum = (sum.0 + calls, sum.1 + successes);
+        }
+        self.errnos.extend(other.errnos);
+        self.events.extend(other.events);
+    }
+
     /// Panics if thousands of scripts never came to something that matters.
     pub fn demand(&self) {
         for (kind, (calls, successes)) in &self.calls {
-            eprintln!("{kind} {successes}/{calls}");
             assert!(successes * 50 > *calls, "{kind} succeeded {successes} times of {calls}");
         }
         for (kind, codes) in [
