@@ -357,7 +357,9 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     let contents = check::contents(shared, machines);
     let allowed = scenario.expect.lost.unwrap_or(0);
     report.lost = check::lost(shared, machines, &contents, now_ns, allowed)?;
-    check::judge(shared, machines, &contents, now_ns, world.healthy)?;
+    let bandwidth = scenario.network.bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0);
+    let fast = world.healthy && bandwidth >= check::BANDWIDTH_MIN;
+    check::judge(shared, machines, &contents, now_ns, fast)?;
     check::echo(shared, machines, now_ns, world.healthy)?;
     check::leftovers(machines, now_ns)?;
     if let Some(expected) = scenario.expect.conflicts {

@@ -40,6 +40,7 @@ pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};
 pub(crate) use l03_leftovers::{keeps_spares, leftovers};
+pub(crate) use l06_starved::BANDWIDTH_MIN;
 pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;
 pub(crate) use s03_lost::{contents, lost};
@@ -62,12 +63,13 @@ pub(crate) type Machines = [Arc<Machine>];
 pub(crate) type Contents = [BTreeMap<Vec<u8>, ContentHash>];
 
 /// Everything that is judged from the ledger and the frames, at the end. `healthy`: without faults.
+/// `fast`: no fault, and links that are no reason to wait.
 pub(crate) fn judge(
     shared: &Shared,
     machines: &Machines,
     contents: &Contents,
     now_ns: u64,
-    healthy: bool,
+    fast: bool,
 ) -> Result<(), Failure> {
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     let oracle = lock(&shared.oracle);
@@ -77,5 +79,5 @@ pub(crate) fn judge(
     s09_links::crossings(&oracle.ledger, &names, &frames)?;
     s10_bounds::frames_within(&frames)?;
     l05_twice::twice(&oracle.ledger, &names)?;
-    if healthy { l06_starved::starved(&oracle) } else { Ok(()) }
+    if fast { l06_starved::starved(&oracle) } else { Ok(()) }
 }

@@ -49,7 +49,7 @@ pub(crate) fn returned(
 
 /// A node whose index was lost, or restored to a state from before a content came, and that has the
 /// content on its disk, finds it as if somebody had just put it there: a life of its own.
-fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
+pub(super) fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
     let mut imports = Vec::new();
     for incident in incidents {
         let since_ns = match incident.kind {
@@ -65,8 +65,8 @@ fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
                 .unwrap_or(0),
             _ => continue,
         };
-        let here = facts.iter().filter(|fact| fact.node == incident.node);
-        let last = here.filter(|fact| fact.at_ns <= incident.at_ns).next_back();
+        let last =
+            facts.iter().rfind(|fact| fact.node == incident.node && fact.at_ns <= incident.at_ns);
         let lies_there = last.is_some_and(|fact| {
             (fact.what.puts() || fact.what == What::Published) && fact.at_ns >= since_ns
         });
