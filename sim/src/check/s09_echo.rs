@@ -48,6 +48,8 @@ pub(crate) fn echo(
 /// or mode is changed may be met under each of them.
 fn contents_for(shared: &Shared, node: usize) -> u64 {
     let oracle = lock(&shared.oracle);
-    let uploads = oracle.uploads.iter().filter(|upload| upload.node != node);
+    // What was renamed elsewhere is new there.
+    let uploads = oracle.uploads.iter();
+    let uploads = uploads.filter(|upload| upload.node != node || upload.named_on != node);
     uploads.map(|upload| upload.versions).sum()
 }

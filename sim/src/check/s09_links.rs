@@ -41,7 +41,12 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
                 continue;
             }
             let blame = |failure: Failure| failure.on(&frame.from).at_path(&entry.path);
-            if !puts.is_empty() && puts.iter().all(|node| *node == to) {
+            // What a power loss took may be asked for again.
+            let lost_power = ledger.incidents().iter().any(|incident| {
+                (incident.node, incident.kind) == (to, IncidentKind::LostPower)
+                    && incident.at_ns <= frame.sent_ns
+            });
+            if !lost_power && !puts.is_empty() && puts.iter().all(|node| *node == to) {
                 return Err(blame(returned(frame)));
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);

@@ -363,7 +363,8 @@ impl Disk {
                 self.unpin(parent);
             }
         }
-        if self.inode(slot).held > 0 {
+        // The parent may have gone, and this one with what was pending there.
+        if self.inodes[slot].as_ref().is_none_or(|inode| inode.held > 0) {
             return;
         }
         let inode = self.inodes[slot].take();

@@ -426,3 +426,21 @@ fn index_storage_is_exclusive_and_loses_what_was_not_synced() {
     assert_eq!(&buffer, b"durable!");
     assert!(third.read(1, &mut buffer).is_err());
 }
+
+#[test]
+fn a_tree_that_is_removed_under_an_open_file_goes_when_it_is_closed() {
+    let shared = Shared::new(1, Trace::new(None));
+    let mut disk = Disk::new(shared, "apollo", 0, DiskOptions::default());
+    disk.install_share(b"/srv/files").unwrap();
+    let path = |name: &str| RelPath::new(name).unwrap();
+    let outer = disk.upload_dir(&path("a/b/c")).unwrap();
+    let file = disk.create(Actor::Writer, outer, b"c", 0o644).unwrap();
+    let handle = disk.open(file, Some((outer, b"c")), true);
+    disk.unlink(Actor::Writer, outer, b"c").unwrap();
+    let middle = disk.upload_dir(&path("a/b")).unwrap();
+    disk.remove_dir(Actor::Writer, middle, b"b").unwrap();
+    let root = disk.upload_dir(&path("a")).unwrap();
+    disk.remove_dir(Actor::Writer, root, b"a").unwrap();
+    disk.close(file, handle);
+    assert_eq!(disk.used_bytes, 0);
+}
