@@ -201,7 +201,7 @@ impl Invariant {
             Self::L5 => "src/check/l05_twice.rs",
             Self::L6 => "src/check/l06_starved.rs",
             Self::M1 => "tests/determinism.rs",
-            Self::M2 => "src/fs/tests.rs",
+            Self::M2 => "tests/conformance/main.rs",
             Self::M3 => "tests/canary.rs",
             Self::Daemon | Self::World => "src/world.rs",
             Self::WarmUp | Self::Trace => "src/run.rs",
