@@ -89,7 +89,7 @@ pub(crate) fn crash_everywhere(
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let threads = super::cores();
     std::thread::scope(|scope| {
         for _ in 0..threads.min(cases.len()) {
             scope.spawn(work);

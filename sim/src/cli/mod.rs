@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chainsync_sim::everywhere::Fault;
-use chainsync_sim::plan::Shape;
+use chainsync_sim::plan::{NODES_MAX, Shape};
 use chainsync_sim::scenario::Span;
 use clap::{Args, Parser, Subcommand};
 
@@ -157,6 +157,11 @@ struct ShapeArguments {
     clashes: bool,
 }
 
+/// How many runs go on side by side.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get())
+}
+
 /// Without `--seeds` and `--for`.
 const SEEDS_DEFAULT: u64 = 100;
 
@@ -225,8 +230,8 @@ impl SearchArguments {
 impl ShapeArguments {
     fn shape(&self) -> anyhow::Result<Shape> {
         anyhow::ensure!(
-            self.nodes.0 >= 2 && self.nodes.1 <= 7,
-            "--nodes: a plan has 2 to 7 nodes, not {} to {}",
+            self.nodes.0 >= 2 && self.nodes.1 <= NODES_MAX,
+            "--nodes: a plan has 2 to {NODES_MAX} nodes, not {} to {}",
             self.nodes.0,
             self.nodes.1
         );

@@ -40,7 +40,7 @@ pub(crate) fn run_seeds(file: &Path, (from, to): (u64, u64), json: bool) -> anyh
     let stop_at = AtomicU64::new(to);
     let problem = Mutex::new(None);
     let printing = Mutex::new(());
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let threads = super::cores() as u64;
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -96,7 +96,7 @@ impl Search {
                 }
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let threads = super::cores();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(work);

@@ -97,7 +97,7 @@ impl Judge for Trial {
                 }
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let threads = super::cores();
         let results: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             workers.into_iter().filter_map(|worker| worker.join().ok()).collect()

@@ -11,7 +11,8 @@ use crate::gate::State;
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 
-fn machine(seed: u64) -> (SharedDisk, SimFs) {
+/// A machine with a share, and the daemon's view of it.
+pub(super) fn machine(seed: u64) -> (SharedDisk, SimFs) {
     let mut disk =
         Disk::new(Shared::new(seed, Trace::new(None)), "apollo", 0, DiskOptions::default());
     disk.install_share(b"/srv/files").unwrap();
@@ -22,7 +23,7 @@ fn machine(seed: u64) -> (SharedDisk, SimFs) {
     (disk, fs)
 }
 
-fn own(fs: &SimFs) -> SimDir {
+pub(super) fn own(fs: &SimFs) -> SimDir {
     fs.open_dir(Some(&RelPath::new(".chainsync").unwrap())).unwrap()
 }
 

@@ -6,24 +6,9 @@ use std::io;
 use chainsync_core::RelPath;
 use chainsync_env::{RenameMode, Vfs as _};
 
+use super::fall_tests::{machine, own};
 use super::*;
-use crate::shared::{Shared, lock};
-use crate::trace::Trace;
-
-fn machine(seed: u64) -> (SharedDisk, SimFs) {
-    let mut disk =
-        Disk::new(Shared::new(seed, Trace::new(None)), "apollo", 0, DiskOptions::default());
-    disk.install_share(b"/srv/files").unwrap();
-    let process = disk.new_process();
-    let disk = disk.shared();
-    let fs = SimFs::open(&disk, b"/srv/files", process).unwrap();
-    fs.make_dir(&fs.open_dir(None).unwrap(), b".chainsync", 0o700).unwrap();
-    (disk, fs)
-}
-
-fn own(fs: &SimFs) -> SimDir {
-    fs.open_dir(Some(&RelPath::new(".chainsync").unwrap())).unwrap()
-}
+use crate::shared::lock;
 
 fn fault(trouble: Trouble, on: &[CallClass], chance: Chance) -> Fault {
     let on = on.iter().copied().collect();

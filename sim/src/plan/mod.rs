@@ -6,4 +6,4 @@ mod draw;
 mod faults;
 mod operations;
 
-pub use draw::{Shape, draw};
+pub use draw::{NODES_MAX, Shape, draw};
