@@ -90,8 +90,9 @@ impl<E: Env> Share<E> {
             return Ok(());
         }
         let reader = self.index.read()?;
-        let mut gone = missing.len() as u64;
+        let mut gone = 0;
         for path in missing {
+            gone += u64::from(reader.record(path)?.is_some_and(|record| record.is_live_on_disk()));
             reader.below(path, &mut |record| {
                 gone += u64::from(record.is_live_on_disk());
                 false

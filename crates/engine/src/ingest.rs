@@ -177,12 +177,17 @@ impl<E: Env> Job<'_, E> {
         let record = self.reader.record(path)?;
         let published = record.as_ref().and_then(Record::published);
         let was_dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+        let was_live = published.as_ref().is_some_and(|published| published.kind.is_live());
         // A rule for directories holds for one that is gone, too.
         if self.share.is_excluded(path, is_dir || (stat.is_none() && was_dir)) {
             return Ok(());
         }
         let file = stat.filter(|stat| stat.file_type == FileType::File);
         lock(&self.share.links).note(path, file.as_ref());
+        // A directory without an entry of its own, there for what is below it, may have gone, too.
+        if !is_dir && (was_dir || !was_live) {
+            self.find_deleted_below(path)?;
+        }
         match decide(record.as_ref(), stat.as_ref(), None, self.share.device) {
             Action::Problem(what) => {
                 self.problem(path, &what);
@@ -191,15 +196,10 @@ impl<E: Env> Job<'_, E> {
             Action::Nothing => {
                 self.share.board.count(|counters| counters.hints_without_change += 1)
             }
-            _ => {
-                if was_dir && !is_dir {
-                    self.find_deleted_below(path)?;
-                }
-                match stat {
-                    None => self.find_deleted(path, published),
-                    Some(stat) => self.read(path, urgency, &stat, published)?,
-                }
-            }
+            _ => match stat {
+                None => self.find_deleted(path, published),
+                Some(stat) => self.read(path, urgency, &stat, published)?,
+            },
         }
         match (is_dir, self.occasion) {
             // Its problems may be those of names in it: the sweep will see.

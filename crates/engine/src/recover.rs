@@ -1,11 +1,12 @@
 //! Opening a share, and judging what a crash left behind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chainsync_core::{FileType, Identity, Kind, Published, Record, RelPath};
+use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use crate::archive::Archive;
@@ -387,22 +388,26 @@ impl<E: Env> Share<E> {
     ) -> Result<usize, ShareError> {
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let listed = self.vfs.list(&staging).map_err(ShareError::disk("listing staging"))?;
-        let mut used: std::collections::BTreeSet<&[u8]> = intents
+        let mut used: BTreeSet<&[u8]> = intents
             .iter()
             .filter_map(|(_, intent)| intent.staged.as_deref())
             .map(str::as_bytes)
             .collect();
         used.extend(held.iter().map(String::as_bytes));
-        // Contents under way are gone on with.
-        let wanted = intents.iter().filter(|(_, intent)| intent.staged.is_none());
-        let partial: Vec<String> = wanted
-            .filter_map(|(_, intent)| intent.kind.content())
-            .map(|(hash, _)| partial_name(&hash))
-            .collect();
-        used.extend(partial.iter().map(String::as_bytes));
         used.extend(after.garbage.iter().map(String::as_bytes));
+        let unstaged = intents.iter().filter(|(_, intent)| intent.staged.is_none());
+        let wanted: BTreeMap<String, (&RelPath, ContentHash, u64)> = unstaged
+            .filter_map(|(path, intent)| intent.kind.content().map(|content| (path, content)))
+            .map(|(path, (hash, size))| (partial_name(&hash), (path, hash, size)))
+            .collect();
+        let under_way = |name: &[u8]| std::str::from_utf8(name).ok().and_then(|n| wanted.get(n));
         let mut removed = 0;
         for entry in listed {
+            if let Some((path, hash, size)) = under_way(&entry.name) {
+                // Gone on with; or removed by its pull, if a change overtakes it before that begins.
+                self.pulls.want((*path).clone(), *hash, *size);
+                continue;
+            }
             if used.contains(entry.name.as_slice()) {
                 continue;
             }

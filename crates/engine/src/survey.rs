@@ -117,6 +117,12 @@ impl<V: Vfs> Ground<'_, V> {
             let children = reader.children(dir).map_err(io::Error::other)?;
             let live = children.into_iter().filter(|(_, record)| record.is_live_on_disk());
             names.extend(live.map(|(path, _)| path));
+            // Those that were only there for what is below them.
+            for implied in reader.dirs_in(dir).map_err(io::Error::other)? {
+                if reader.any_live_on_disk_below(&implied).map_err(io::Error::other)? {
+                    names.insert(implied);
+                }
+            }
         }
         Ok(names.into_iter().rev().collect())
     }
@@ -150,8 +156,11 @@ impl<V: Vfs> Ground<'_, V> {
     ) -> io::Result<(Found, bool)> {
         let was = published.as_ref().map(|published| published.kind.clone());
         let Some(stat) = dirs.stat(path)? else {
-            let was_dir = was.as_ref().is_some_and(Kind::is_dir);
-            return Ok((was.map_or(Found::Nothing, Found::Gone), was_dir));
+            let go_into = match &was {
+                Some(was) => was.is_dir(),
+                None => self.is_implied(path)?,
+            };
+            return Ok((was.map_or(Found::Nothing, Found::Gone), go_into));
         };
         let is_dir = stat.file_type == FileType::Dir;
         if (self.excluded)(path, is_dir) {
@@ -227,12 +236,6 @@ impl<V: Vfs> Ground<'_, V> {
     /// Whether a directory without an entry is only there because something below it is published.
     fn is_implied(&self, path: &RelPath) -> io::Result<bool> {
         let Some(reader) = &self.reader else { return Ok(false) };
-        let mut implied = false;
-        let below = reader.below(path, &mut |record| {
-            implied |= record.is_live_on_disk();
-            false
-        });
-        below.map_err(io::Error::other)?;
-        Ok(implied)
+        reader.any_live_on_disk_below(path).map_err(io::Error::other)
     }
 }

@@ -214,12 +214,17 @@ impl<E: Env> Share<E> {
             self.board.solved(dir);
         }
         let names: BTreeSet<RelPath> = names.into_iter().collect();
-        let mut missing = Vec::new();
-        for (path, record) in self.index.read()?.children(dir)? {
-            if record.is_live_on_disk() && !names.contains(&path) {
-                missing.push(path);
+        let reader = self.index.read()?;
+        let children = reader.children(dir)?.into_iter();
+        let live = children.filter(|(_, record)| record.is_live_on_disk());
+        let mut missing: BTreeSet<RelPath> = live.map(|(path, _)| path).collect();
+        // A directory may have been there without an entry of its own, for what is below it.
+        for implied in reader.dirs_in(dir)? {
+            if !names.contains(&implied) && reader.any_live_on_disk_below(&implied)? {
+                missing.insert(implied);
             }
         }
+        let missing = missing.difference(&names).cloned().collect();
         Ok(Swept { names: names.into_iter().collect(), missing })
     }
 

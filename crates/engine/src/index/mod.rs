@@ -348,6 +348,8 @@ pub fn cursor_position(reader: &Reader, cursor: Cursor) -> Result<Option<u64>, I
 
 #[cfg(test)]
 mod tests {
+    use chainsync_core::{Dot, Entry, Kind, Record, ReplicaId, Stamp, Version, VersionVector};
+
     use super::*;
 
     /// A file in memory that can be opened again.
@@ -420,5 +422,35 @@ mod tests {
         let index = open(&memory).unwrap();
         assert_eq!(index.state().root_mark, Some(7));
         assert_eq!(index.read().unwrap().exclude().unwrap(), Some(vec!["*.log".to_owned()]));
+    }
+
+    #[test]
+    fn directories_are_found_by_what_is_in_them() {
+        let index = open(&Memory::default()).unwrap();
+        let mut writer = index.begin().unwrap();
+        let dot = Dot { replica: ReplicaId(1), counter: 1 };
+        let version =
+            Version { stamp: Stamp::made(1, dot.replica), dot, past: VersionVector::default() };
+        let paths = ["a", "b/c", "b/c/d/e", "b/c-/d", "b/c/d-/e", "b/c.d", "\u{1}/x", "ÿ/y/z"];
+        for path in paths {
+            let path = RelPath::new(path).unwrap();
+            let entry = Entry {
+                path: path.clone(),
+                kind: Kind::Symlink { target: b"x".to_vec() },
+                version: version.clone(),
+            };
+            writer.put_record(&path, &Record::new(&entry, 1)).unwrap();
+        }
+        writer.commit(1, true).unwrap();
+        let reader = index.read().unwrap();
+        let dirs_in = |dir: Option<&str>| -> Vec<String> {
+            let dir = dir.map(|dir| RelPath::new(dir).unwrap());
+            let found = reader.dirs_in(dir.as_ref()).unwrap();
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(dirs_in(None).len(), 3, "{:?}", dirs_in(None));
+        assert_eq!(dirs_in(Some("b")), ["b/c", "b/c-"]);
+        assert_eq!(dirs_in(Some("b/c")), ["b/c/d", "b/c/d-"]);
+        assert_eq!(dirs_in(Some("b/c/d")), [""; 0]);
     }
 }

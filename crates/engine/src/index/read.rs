@@ -9,7 +9,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
 use super::schema::{
     Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS,
-    TAGS, child_keys, decode, deeper_keys, key_path, path_key,
+    TAGS, child_keys, decode, deeper_keys, first_dir, key_path, path_key,
 };
 use super::{Held, IndexError, Intent, State};
 
@@ -44,6 +44,16 @@ pub trait Rows {
             false
         })?;
         Ok(greatest)
+    }
+
+    /// Whether anything is published below a path.
+    fn any_live_on_disk_below(&self, path: &RelPath) -> Result<bool, IndexError> {
+        let mut any = false;
+        self.below(path, &mut |record| {
+            any |= record.is_live_on_disk();
+            false
+        })?;
+        Ok(any)
     }
 }
 
@@ -160,6 +170,28 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// The directories in a directory below which the index has something, whether or not they have
+    /// an entry themselves. Takes one or two lookups for each of them, however much is in them.
+    pub fn dirs_in(&self, dir: Option<&RelPath>) -> Result<BTreeSet<RelPath>, IndexError> {
+        let (mut from, to) = dir.map_or((vec![1], None), |dir| {
+            let (from, to) = deeper_keys(dir);
+            (from, Some(to))
+        });
+        let start = dir.map_or(0, |dir| dir.as_bytes().len() + 1);
+        let mut found = BTreeSet::new();
+        loop {
+            let end = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let keys = (Bound::Included(from.as_slice()), end);
+            let Some(row) = self.paths.range::<&[u8]>(keys).map_err(storage)?.next() else {
+                return Ok(found);
+            };
+            let (key, _) = row.map_err(storage)?;
+            let (path, next) = first_dir(key.value(), start)?;
+            found.insert(path);
+            from = next;
+        }
     }
 
     /// Everything that is still to happen.

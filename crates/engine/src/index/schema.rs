@@ -68,6 +68,17 @@ pub fn deeper_keys(dir: &RelPath) -> (Vec<u8>, Vec<u8>) {
     ([dir.as_bytes(), b"/"].concat(), [dir.as_bytes(), &[b'/' + 1]].concat())
 }
 
+/// The directory that a key of [`deeper_keys`] goes through first, and where the keys begin that do
+/// not go on as this one does: into its names, or further down. `start`: where its name begins.
+pub fn first_dir(key: &[u8], start: usize) -> Result<(RelPath, Vec<u8>), IndexError> {
+    let ends = |byte: &u8| matches!(*byte, SEPARATOR | b'/');
+    let Some(end) = key.iter().skip(start).position(ends).map(|length| start + length) else {
+        return Err(IndexError::Damaged { what: "a key in the index names no directory".into() });
+    };
+    let next = [&key[..end], &[key[end] + 1]].concat();
+    Ok((key_path(&key[..end])?, next))
+}
+
 pub fn encode(value: &impl Serialize) -> Vec<u8> {
     // Into memory, from types whose serialization cannot fail: the error has no cause to arise.
     postcard::to_allocvec(value).unwrap_or_else(|error| panic!("postcard: {error}"))
