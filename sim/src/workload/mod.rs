@@ -60,6 +60,13 @@ impl Jobs {
         self.next += 1;
     }
 
+    /// Uploads of a name that begin at that moment.
+    fn uploads_at(&self, due_ns: u64, name: &str) -> usize {
+        let there = self.queue.range((due_ns, 0)..=(due_ns, u64::MAX));
+        let of_name = |job: &Job| matches!(job, Job::Upload(upload) if upload.is_of(name));
+        there.filter(|(_, job)| of_name(job)).count()
+    }
+
     /// The machine is off: whatever was to be done here, the balancer sends elsewhere.
     pub(crate) fn abort(&mut self) {
         self.queue.clear();

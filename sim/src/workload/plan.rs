@@ -107,9 +107,14 @@ pub(crate) fn write(disk: &mut Disk, due_ns: u64, write: &WriteEvent) {
     disk.jobs.add(due_ns, Job::Upload(Box::new(upload)));
 }
 
-/// What one upload draws from: the same, whatever else the scenario does.
+/// What one upload draws from: the same, whatever else the scenario does, but for another upload of
+/// the same name in the same moment. Nothing tells two equal contents apart.
 fn own_stream(disk: &Disk, due_ns: u64, name: &str) -> Stream {
-    Stream::new(disk.shared.seed, &format!("upload {due_ns} {name}"), &disk.node)
+    let purpose = match disk.jobs.uploads_at(due_ns, name) {
+        0 => format!("upload {due_ns} {name}"),
+        others => format!("upload {due_ns} {name} {others}"),
+    };
+    Stream::new(disk.shared.seed, &purpose, &disk.node)
 }
 
 pub(crate) fn make_dir(disk: &mut Disk, due_ns: u64, name: &str) {

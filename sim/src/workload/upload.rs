@@ -93,6 +93,10 @@ impl Upload {
         self
     }
 
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        self.path.as_bytes() == name.as_bytes()
+    }
+
     /// The name that is written to.
     fn target(&self) -> &RelPath {
         self.temporary.as_ref().unwrap_or(&self.path)
