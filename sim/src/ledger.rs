@@ -18,12 +18,16 @@ pub struct Fact {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// The application put it there: it wrote, renamed or touched it.
+    /// The application put it there: it wrote or renamed it.
     Put,
+    /// The application gave it this mode.
+    Touched(u32),
     /// It was there when the machine came back from a power loss.
     Survived,
     /// The daemon gave it this name.
     Published,
+    /// With this mode; or the daemon changed the mode to it.
+    PublishedMode(u32),
     /// The application wrote something else there.
     Overwritten,
     /// The application deleted it or renamed it away.
@@ -134,6 +138,11 @@ impl Ledger {
         self.incidents.iter().any(|incident| incident.kind == IncidentKind::LostPower)
     }
 
+    /// Whether any disk refused its daemon anything.
+    pub fn was_refused(&self) -> bool {
+        self.incidents.iter().any(|incident| incident.kind == IncidentKind::Refused)
+    }
+
     /// Whether a node's disk refused something just after `published`, so that its daemon may not
     /// know of its own publication.
     pub fn is_unnoted(incidents: &[Incident], published: &Fact) -> bool {
@@ -174,7 +183,7 @@ impl Ledger {
 impl What {
     /// Whether from here on it may be there because of the application, or of a disk.
     pub fn puts(self) -> bool {
-        matches!(self, What::Put | What::Survived)
+        matches!(self, What::Put | What::Touched(_) | What::Survived)
     }
 
     /// Whether the application took it back.

@@ -100,11 +100,24 @@ impl Oracle {
         }
     }
 
-    /// The mode of a file with `content` was changed.
-    pub fn touched(&mut self, content: &Content) {
+    /// The application changed the mode of a file with `content`.
+    pub fn touched(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, mode: u32) {
         if let Some(id) = self.by_hash.get(&self.digests.of(content)) {
             self.uploads[*id].versions += 1;
         }
+        self.note(now_ns, node, path, content, What::Touched(mode));
+    }
+
+    /// A daemon shows `content` at `path` with this mode from now on.
+    pub fn published_mode(
+        &mut self,
+        now_ns: u64,
+        node: usize,
+        path: &[u8],
+        content: &Content,
+        mode: u32,
+    ) {
+        self.note(now_ns, node, path, content, What::PublishedMode(mode));
     }
 
     /// The file that an upload is still writing got another name.
@@ -120,7 +133,7 @@ impl Oracle {
         self.places.entry(hash).or_default().insert(path.to_vec());
     }
 
-    /// The application put `content` at `path` of a node: it wrote, renamed or touched it.
+    /// The application put `content` at `path` of a node: it wrote or renamed it.
     pub fn put(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content) {
         self.note(now_ns, node, path, content, What::Put);
     }
@@ -194,7 +207,7 @@ impl Oracle {
 
     /// Notes what happened to a content that is one upload's alone.
     fn note(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, what: What) {
-        if what == What::Put {
+        if matches!(what, What::Put | What::Touched(_)) {
             self.ledger.no_directory(path);
         }
         if content.len() as u64 >= KNOWN_AGAIN_BYTES {

@@ -29,8 +29,6 @@ const PASSED_BY: Duration = Duration::from_secs(15);
 /// The same where thousands of runs make up for it.
 const SETTLE_BRIEF: Duration = Duration::from_millis(150);
 const QUIET_BRIEF: Duration = Duration::from_millis(250);
-/// Displaced large files are gone after a minute, and a few seconds until somebody looks.
-const SPARES_KEPT: Duration = Duration::from_secs(70);
 /// How often convergence is looked at: comparing trees costs.
 const LOOK_EVERY: u32 = 20;
 
@@ -204,7 +202,9 @@ fn living(world: &World, dead: &[String]) -> Vec<Arc<Machine>> {
 fn has_converged(machine: &Machine, dead: &[String]) -> bool {
     let only_the_dead = |waiting: &String| {
         dead.iter().any(|name| {
-            waiting.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(':'))
+            // As one that is halted it was heard of last.
+            let rest = waiting.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.starts_with(':') || rest.starts_with(" is halted:"))
         })
     };
     machine.status().is_some_and(|(_, status)| {
@@ -340,9 +340,9 @@ fn silence(world: &mut World, dead: &[String], brief: bool) -> Result<(), Failur
         }
         Ok(check::activity(&living(world, dead)))
     };
-    if check::keeps_spares(&world.machines) {
-        wait(world, SPARES_KEPT)?;
-    }
+    let refused = lock(&world.shared.oracle).ledger.was_refused();
+    let staged_for = check::staged_for(&world.machines, refused);
+    wait(world, staged_for)?;
     let before = wait(world, settle)?;
     let after = wait(world, quiet)?;
     let (living, now_ns) = (living(world, dead), world.now_ns());

@@ -39,7 +39,7 @@ pub(crate) use conflicts::conflicts;
 pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};
-pub(crate) use l03_leftovers::{keeps_spares, leftovers};
+pub(crate) use l03_leftovers::{leftovers, staged_for};
 pub(crate) use l06_starved::BANDWIDTH_MIN;
 pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;

@@ -3,8 +3,9 @@
 //!
 //! A content at a path lives because somebody put it there. Whoever takes it back on a node ends each
 //! of its lives that this node had seen: all that began before the content came to that node. A life
-//! that began elsewhere meanwhile is concurrent, and may win. What has no life left must not be there
-//! at the end, on any node.
+//! that began elsewhere meanwhile is concurrent, and may win; who gave the content another mode began
+//! one, in place of those that this node had seen, and it is by this mode that others see it. What has
+//! no life left must not be there at the end, on any node.
 //!
 //! A taking-back is forgotten, and so ends nothing, in exactly these cases (docs/ALGORITHM.md,
 //! section 9), and only if no other node's daemon had acted on it before:
@@ -84,21 +85,35 @@ pub(super) fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<
 fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact> {
     let mut lives: Vec<&Fact> = facts.iter().filter(|fact| fact.what.puts()).collect();
     let mut last = None;
-    for (index, taken) in facts.iter().enumerate().filter(|(_, fact)| fact.what.takes()) {
-        if is_forgotten(facts, index, incidents) {
+    let ends = |fact: &Fact| fact.what.takes() || matches!(fact.what, What::Touched(_));
+    for (index, taken) in facts.iter().enumerate().filter(|(_, fact)| ends(fact)) {
+        if taken.what.takes() && is_forgotten(facts, index, incidents) {
             continue;
         }
         let came_ns = came_ns(facts, index);
         let before = lives.len();
         lives.retain(|life| {
             let here = life.node == taken.node && life.at_ns <= taken.at_ns;
-            !here && life.at_ns > came_ns
+            let seen = match life.what {
+                What::Touched(mode) => showed_mode(&facts[..index], taken.node, life, mode),
+                _ => life.at_ns <= came_ns,
+            };
+            std::ptr::eq(*life, taken) || !(here || seen)
         });
+        if !taken.what.takes() {
+            continue;
+        }
         if lives.len() < before || last.is_none() {
             last = Some(taken);
         }
     }
     if lives.is_empty() { last } else { None }
+}
+
+/// Whether a node has shown a content with the mode that `life` gave it, since then.
+fn showed_mode(facts: &[Fact], node: usize, life: &Fact, mode: u32) -> bool {
+    let shows = |what| what == What::PublishedMode(mode) || what == What::Touched(mode);
+    facts.iter().any(|fact| fact.node == node && fact.at_ns >= life.at_ns && shows(fact.what))
 }
 
 /// Since when the content was on the node that gave it up.
@@ -224,6 +239,12 @@ mod tests {
         assert_eq!(judge(&[(3, 1, What::Removed)]), Some(Invariant::S4));
         assert_eq!(judge(&[(3, 1, What::Overwritten)]), Some(Invariant::S3));
         assert_eq!(judge(&[(3, 0, What::Removed), (4, 0, What::Published)]), Some(Invariant::S4));
+        // Another mode: seen, so ended with the rest; or not seen.
+        let touched = (3, 0, What::Touched(0o600));
+        let seen = (4, 1, What::PublishedMode(0o600));
+        assert_eq!(judge(&[touched, seen, (5, 1, What::Removed)]), Some(Invariant::S4));
+        assert_eq!(judge(&[touched, (5, 1, What::Removed)]), None);
+        assert_eq!(judge(&[touched, (5, 0, What::Removed)]), Some(Invariant::S4));
         // Somebody put it there again, later or meanwhile.
         assert_eq!(judge(&[(3, 1, What::Removed), (4, 0, What::Put)]), None);
         assert_eq!(judge(&[(3, 0, What::Put), (4, 1, What::Removed)]), None);

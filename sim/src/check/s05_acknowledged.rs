@@ -23,10 +23,13 @@ pub(crate) fn acknowledged(frames: &Frames) -> BTreeSet<Held> {
     entries.filter_map(|entry| Some((entry.path.clone(), entry.hash?))).collect()
 }
 
+/// The number of a batch, when its acknowledgement was said, and when it was heard.
+type Acknowledgement = (u64, u64, Option<u64>);
+
 /// Which batches were acknowledged, and when.
 pub(crate) struct Acknowledged<'a> {
-    /// By connection and the node that acknowledges: number and time, in order.
-    by_connection: BTreeMap<(u64, &'a str), Vec<(u64, u64)>>,
+    /// By connection and the node that acknowledges, in order.
+    by_connection: BTreeMap<(u64, &'a str), Vec<Acknowledgement>>,
 }
 
 impl<'a> Acknowledged<'a> {
@@ -35,17 +38,30 @@ impl<'a> Acknowledged<'a> {
         for frame in frames.sent.iter().filter(|frame| frame.kind == "Ack") {
             let acknowledgements =
                 by_connection.entry((frame.connection, frame.from.as_str())).or_default();
-            acknowledgements.extend(frame.batch.map(|number| (number, frame.sent_ns)));
+            let said = |number| (number, frame.sent_ns, frame.received_ns);
+            acknowledgements.extend(frame.batch.map(said));
         }
         Self { by_connection }
     }
 
-    /// When a batch was acknowledged, by its receiver. Batches are acknowledged in order.
+    /// When a batch was acknowledged, by its receiver.
     pub(crate) fn at(&self, batch: &FrameRecord) -> Option<u64> {
-        let number = batch.batch.filter(|_| batch.kind == "Batch")?;
-        let acknowledgements = self.by_connection.get(&(batch.connection, batch.to.as_str()))?;
-        let first = acknowledgements.partition_point(|(other, _)| *other < number);
-        acknowledgements.get(first).map(|(_, at_ns)| *at_ns)
+        self.since(batch).next().map(|(_, said_ns, _)| *said_ns)
+    }
+
+    /// When its sender heard of it. `None`: it never did, the connection ended before.
+    pub(crate) fn heard(&self, batch: &FrameRecord) -> Option<u64> {
+        self.since(batch).find_map(|(_, _, heard_ns)| *heard_ns)
+    }
+
+    /// The acknowledgements that say that a batch is safe: batches are acknowledged in order.
+    fn since<'b>(&'b self, batch: &'b FrameRecord) -> impl Iterator<Item = &'b Acknowledgement> {
+        let number = batch.batch.filter(|_| batch.kind == "Batch");
+        let all = self.by_connection.get(&(batch.connection, batch.to.as_str()));
+        let since = number
+            .zip(all)
+            .map(|(number, all)| &all[all.partition_point(|(other, _, _)| *other < number)..]);
+        since.unwrap_or_default().iter()
     }
 }
 

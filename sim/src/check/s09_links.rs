@@ -56,7 +56,7 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
                 (crossed.connection, crossed.on_it) = (frame.connection, 0);
             }
             crossed.on_it += 1;
-            if let Some(at_ns) = acknowledged.at(frame) {
+            if let Some(at_ns) = acknowledged.heard(frame) {
                 crossed.acknowledged += 1;
                 crossed.last_ns = at_ns;
             }

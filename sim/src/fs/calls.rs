@@ -150,6 +150,20 @@ impl Disk {
         }
         self.post_self(slot, Happening::Attributes);
         self.changed_file(actor, slot, call, 0);
+        if actor == Actor::Daemon {
+            self.note_mode(slot);
+        }
+    }
+
+    /// Tells the oracle under which mode the daemon shows a file.
+    fn note_mode(&mut self, slot: Slot) {
+        let (now, inode) = (self.now_ns(), self.inode(slot));
+        let (mode, home) = (inode.meta.mode, inode.home.clone());
+        let path = home.map(|(dir, name)| self.path_of(dir, &name)).unwrap_or_default();
+        if let (Some(path), Body::File(content)) = (self.in_share(&path), &self.inode(slot).body) {
+            let mut oracle = crate::shared::lock(&self.shared.oracle);
+            oracle.published_mode(now, self.index, path, content, mode);
+        }
     }
 
     fn changed_file(&mut self, actor: Actor, slot: Slot, call: &str, length: usize) {
@@ -354,6 +368,7 @@ impl Disk {
             {
                 let content = self.content(slot);
                 self.judge_publication(relative, &content);
+                self.note_mode(slot);
             }
         }
     }

@@ -162,8 +162,8 @@ impl Disk {
         let at = Some((dir, path.name().into()));
         self.set_meta(Actor::Writer, slot, at, "chmod", |meta| meta.mode = mode & 0o7777);
         let content = self.content(slot);
-        lock(&self.shared.oracle).touched(&content);
-        self.put(path.as_bytes(), &content);
+        let (now, mode) = (self.now_ns(), mode & 0o7777);
+        lock(&self.shared.oracle).touched(now, self.index, path.as_bytes(), &content, mode);
         Ok(())
     }
 

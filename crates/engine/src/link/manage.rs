@@ -190,10 +190,13 @@ async fn connect<E: Env>(share: &Arc<Share<E>>, rank: usize, node: &NodeName) ->
         }
         Ok(Err(error)) => {
             tracing::debug!(share = %share.config.name, %node, %error, "no link");
+            share.board.note_refusal(node, None);
             return None;
         }
         Err(_) => {
             tracing::debug!(share = %share.config.name, %node, "no answer");
+            // Whatever it said before, it says nothing now.
+            share.board.note_refusal(node, None);
             return None;
         }
     };
