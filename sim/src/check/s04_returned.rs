@@ -66,8 +66,10 @@ pub(super) fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<
                 .unwrap_or(0),
             _ => continue,
         };
-        let last =
-            facts.iter().rfind(|fact| fact.node == incident.node && fact.at_ns <= incident.at_ns);
+        let last = facts.iter().rfind(|fact| {
+            let told = !matches!(fact.what, What::PublishedMode(_));
+            told && fact.node == incident.node && fact.at_ns <= incident.at_ns
+        });
         let lies_there = last.is_some_and(|fact| {
             (fact.what.puts() || fact.what == What::Published) && fact.at_ns >= since_ns
         });
