@@ -322,6 +322,13 @@ impl<E: Env> Job<'_, E> {
             return Ok(None);
         }
         let parent = self.dirs.parent(path)?;
+        // Its mode is durable with it itself, its name with its parent.
+        match self.dirs.dir(Some(path)) {
+            Ok(dir) => drop(self.touched.insert(Some(path.clone()), dir)),
+            // Of one that cannot be opened the name has to do.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
         self.touched.insert(path.parent(), parent);
         Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat, self.looked_ns)))
     }

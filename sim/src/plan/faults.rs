@@ -93,11 +93,29 @@ impl Faults {
             let begin = Duration::from_micros(rng.between(0, span.as_micros() as u64));
             let lasts = Duration::from_millis(log_between(rng, LASTS_MS.0, LASTS_MS.1));
             let class = *pick(rng, &self.classes);
-            for (time, event) in fault(plan, rng, class, begin, lasts) {
+            let events = fault(plan, rng, class, begin, lasts);
+            if forgets_its_root(plan, &events) {
+                continue;
+            }
+            for (time, event) in events {
                 plan.add(time, event);
             }
         }
     }
+}
+
+/// Whether a node would lose its root and all that says that it has one: it cannot be told from a new
+/// one then, and begins in the empty mount point.
+fn forgets_its_root(plan: &Scenario, events: &[(Duration, Event)]) -> bool {
+    let planned = plan.events.iter().map(|timed| &timed.event);
+    let all: Vec<&Event> = planned.chain(events.iter().map(|(_, event)| event)).collect();
+    all.iter().any(|event| match event {
+        Event::UnmountRoot(away) => {
+            let same = |wiped: &NodeEvent| wiped.node.get_ref() == away.node.get_ref();
+            all.iter().any(|event| matches!(event, Event::WipeIndex(wiped) if same(&wiped)))
+        }
+        _ => false,
+    })
 }
 
 /// One fault, from its beginning to its end.

@@ -9,7 +9,7 @@ use chainsync_core::{ContentHasher, FileType, Identity, Kind, Published, RelPath
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use super::{Job, Outcome};
-use crate::disk::is_absent;
+use crate::disk::{dir_kind, has_owner, is_absent};
 use crate::index::{Intent, Rows};
 use crate::large::partial::hash_range;
 use crate::share::ShareError;
@@ -34,8 +34,10 @@ impl<E: Env> Job<'_, E> {
                 }
                 Err(error) => return Err(ShareError::disk("making a directory")(error)),
             }
+            let dir = self.dirs.dir(Some(path)).map_err(ShareError::disk("opening"))?;
+            // Its mode is durable with it itself, its name with its parent.
+            self.touched.insert(Some(path.clone()), dir.clone());
             if let Some(owner) = owner {
-                let dir = self.dirs.dir(Some(path)).map_err(ShareError::disk("opening"))?;
                 share
                     .vfs
                     .set_dir_owner(&dir, owner.uid, owner.gid)
@@ -174,13 +176,7 @@ impl<E: Env> Job<'_, E> {
                 let implied = !desired.is_live()
                     && self.reader.greatest_live_below(path)?.is_some_and(|_| true);
                 if implied {
-                    // It stays as long as something below it is live, and is nobody's entry.
-                    let stat = self.dirs.stat(path).map_err(ShareError::disk("looking"))?;
-                    if let Some(stat) = stat {
-                        share.note_implied(path, &stat);
-                    }
-                    let kind = desired.clone();
-                    return Ok(Some(Outcome::Done { kind, identity: None, displaced: None }));
+                    return self.keep_implied(path, desired).map(Some);
                 }
                 if let Some(left) = self.only_holds_unreplicated(path)? {
                     return Ok(Some(Outcome::Problem(left)));
@@ -241,6 +237,7 @@ impl<E: Env> Job<'_, E> {
                     vfs.set_dir_owner(&dir, owner.uid, owner.gid)?;
                 }
                 vfs.set_dir_mode(&dir, *mode)?;
+                self.touched.insert(Some(path.clone()), Arc::new(dir));
                 Ok(true)
             }
             Kind::File { size, hash, mode, mtime_ns, owner } => {
@@ -271,6 +268,25 @@ impl<E: Env> Job<'_, E> {
         }
     }
 
+    /// A deleted directory stays as long as something below it is live: nobody's entry, and the same
+    /// on all nodes.
+    pub(super) fn keep_implied(
+        &mut self,
+        path: &RelPath,
+        deleted: &Kind,
+    ) -> Result<Outcome, ShareError> {
+        let implied = implied_dir(Some(deleted));
+        let looking = || ShareError::disk("looking");
+        let stat = self.dirs.stat(path).map_err(looking())?;
+        if stat.is_some_and(|stat| dir_kind(&stat, has_owner(&implied)) != implied) {
+            self.set_metadata(path, &implied)?;
+        }
+        if let Some(stat) = self.dirs.stat(path).map_err(looking())? {
+            self.share.note_implied(path, &stat);
+        }
+        Ok(Outcome::Done { kind: deleted.clone(), identity: None, displaced: None })
+    }
+
     /// Makes the directories above a path exist (PROTOCOL B5).
     pub(super) fn imply_parents(&mut self, path: &RelPath) -> Result<(), ShareError> {
         if self.dirs.parent(path).is_ok() {
@@ -284,12 +300,15 @@ impl<E: Env> Job<'_, E> {
             };
             let parent =
                 self.dirs.parent(&ancestor).map_err(ShareError::disk("opening a directory"))?;
-            match self.share.vfs.make_dir(&parent, ancestor.name(), mode) {
+            match self.make_implied_dir(&parent, ancestor.name(), mode) {
                 Ok(()) => {
                     let stat = self.dirs.stat(&ancestor).map_err(ShareError::disk("looking"))?;
                     if let Some(stat) = stat {
                         self.share.note_implied(&ancestor, &stat);
                     }
+                    let dir =
+                        self.dirs.dir(Some(&ancestor)).map_err(ShareError::disk("opening"))?;
+                    self.touched.insert(Some(ancestor.clone()), dir);
                     self.touched.insert(ancestor.parent(), parent);
                 }
                 Err(error) if is_exists(&error) => {}
@@ -297,6 +316,25 @@ impl<E: Env> Job<'_, E> {
             }
         }
         Ok(())
+    }
+
+    /// Made in staging and given its name with its mode: no intent tells of it, and one with the mode
+    /// that mkdir gives would be somebody's after a crash.
+    fn make_implied_dir(
+        &mut self,
+        parent: &<E::Vfs as Vfs>::Dir,
+        name: &[u8],
+        mode: u32,
+    ) -> io::Result<()> {
+        let (vfs, staged) = (&self.share.vfs, self.share.staging_name());
+        let staging = self.dirs.staging()?;
+        vfs.make_dir(&staging, staged.as_bytes(), mode)?;
+        let named = vfs.rename(&staging, staged.as_bytes(), parent, name, RenameMode::NoReplace);
+        if named.is_err() {
+            // Left there if this fails, too: the next start removes it.
+            let _ = vfs.remove_dir(&staging, staged.as_bytes());
+        }
+        named
     }
 
     pub(super) fn is_staged_dir(&mut self, name: &str) -> Result<bool, ShareError> {

@@ -197,10 +197,7 @@ impl<E: Env> Job<'_, E> {
                         && stat.file_type == FileType::Dir
                         && self.reader.greatest_live_below(path)?.is_some()
                     {
-                        // Deleted, and there only because something below it is live.
-                        share.note_implied(path, stat);
-                        let kind = desired;
-                        return Ok(Outcome::Done { kind, identity: None, displaced: None });
+                        return self.keep_implied(path, &desired);
                     }
                     false
                 }
