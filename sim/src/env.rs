@@ -9,6 +9,7 @@ use std::time::Duration;
 use chainsync_env::{Env, Point, StorageBackend, WatchError, WatchSink};
 
 use crate::fs::{CallClass, SimFs, SimStorage};
+use crate::ledger::IncidentKind;
 use crate::machine::Machine;
 use crate::net::SimNet;
 use crate::shared::lock;
@@ -92,6 +93,9 @@ impl Env for SimEnv {
     }
 
     fn probe(&self, point: Point) {
+        if point == Point::FirstLook {
+            self.machine.note(IncidentKind::Looked);
+        }
         let point = format!("{point:?}");
         self.machine.shared.cover(&point);
         lock(&self.machine.disk).event("probe", format_args!("{point}"));

@@ -48,6 +48,8 @@ pub struct Incident {
 pub enum IncidentKind {
     /// The daemon begins to run.
     Started,
+    /// It has looked at its whole tree for the first time.
+    Looked,
     /// It ended in good order.
     Ended,
     /// It was killed.

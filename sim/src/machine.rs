@@ -53,6 +53,8 @@ struct Life {
     /// Whether there is power and the daemon is meant to run.
     wanted: bool,
     running: bool,
+    /// The present daemon began without its root.
+    rootless: bool,
     handle: Option<Handle>,
     status: Option<(u64, Status)>,
     saved: Option<Saved>,
@@ -109,6 +111,8 @@ impl Machine {
         self.shared.event(&self.name, "start", format_args!("{process}"));
         self.note(IncidentKind::Started);
         let env = SimEnv::new(Arc::clone(&self), process);
+        // It may come back while the daemon is about to say so.
+        lock(&self.life).rootless = lock(&self.disk).is_share_away();
         let node = match Node::start(env, self.config.clone()).await {
             Ok(node) => node,
             // It fell while it started.
@@ -174,8 +178,9 @@ impl Machine {
     /// Whether the disk refused the present daemon anything: a daemon that ends or does not start
     /// because of that is right to.
     pub fn was_refused(&self) -> bool {
+        let rootless = lock(&self.life).rootless;
         let disk = lock(&self.disk);
-        disk.has_refused() || disk.is_share_away()
+        rootless || disk.has_refused() || disk.is_share_away()
     }
 
     // What the runner does to it.
@@ -222,7 +227,7 @@ impl Machine {
     }
 
     /// Tells the ledger.
-    fn note(&self, kind: IncidentKind) {
+    pub(crate) fn note(&self, kind: IncidentKind) {
         let now = lock(&self.disk).now_ns();
         lock(&self.shared.oracle).ledger.happened(now, self.index, kind);
     }

@@ -26,7 +26,7 @@ use crate::workload;
 pub const SHARE_NAME: &str = "files";
 const PORT: u16 = 7420;
 /// turmoil's clock advances by this much at a time.
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Connections that may wait to be accepted: beyond it turmoil panics instead of dropping a SYN.
 const TCP_CAPACITY: usize = 4_096;
 /// Every failed connect leaks a port in turmoil, and running out of them panics: give it all.

@@ -194,7 +194,10 @@ impl<E: Env> Job<'_, E> {
                 return Ok(());
             }
             Action::Nothing => {
-                self.share.board.count(|counters| counters.hints_without_change += 1)
+                self.share.board.count(|counters| counters.hints_without_change += 1);
+                if let (Some(stat), Some(published)) = (stat.filter(|_| is_dir), published) {
+                    self.see_another_dir(path, &stat, published)?;
+                }
             }
             _ => match stat {
                 None => self.find_deleted(path, published),
@@ -216,6 +219,24 @@ impl<E: Env> Job<'_, E> {
         if !self.troubled {
             self.share.board.solved(path);
         }
+        Ok(())
+    }
+
+    /// Another directory may have taken the place of the one that was published: what is found in it
+    /// is not durable before its name is.
+    fn see_another_dir(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        published: Published,
+    ) -> Result<(), ShareError> {
+        if published.identity.is_none_or(|identity| identity.inode == stat.inode) {
+            return Ok(());
+        }
+        let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
+        self.touched.insert(path.parent(), parent);
+        let identity = Identity::of(stat, self.looked_ns, self.share.vfs.ctime_tick_ns());
+        self.findings.insert(path.clone(), (Some(published), Finding::Refresh(identity)));
         Ok(())
     }
 
@@ -476,7 +497,11 @@ impl<E: Env> Job<'_, E> {
         }
         let changes = |finding: &Finding| matches!(finding, Finding::Change { .. });
         let any_change = findings.values().any(|(_, finding)| changes(finding));
-        if any_change {
+        let another_dir = |(published, finding): &(Option<Published>, Finding)| {
+            let dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
+            dir && matches!(finding, Finding::Refresh(_))
+        };
+        if any_change || findings.values().any(another_dir) {
             // Durable before the index says so (S6).
             let dirs: Vec<_> = touched.into_values().collect();
             share.sync(&files, &dirs).map_err(ShareError::disk("making a change durable"))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::hints::{Taken, Urgency};
 use chainsync_core::{RelPath, Stat};
-use chainsync_env::Env;
+use chainsync_env::{Env, Point};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::board::{Cause, View};
@@ -219,6 +219,7 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
     }
     share.board.write_row(true, |view| share.row(view));
     share.ready.send_replace(true);
+    share.env.probe(Point::FirstLook);
     tracing::info!(share = %share.config.name, entries = share.index.state().entries, "share ready");
 }
 

@@ -95,11 +95,13 @@ pub enum Point {
     ContentMissing,
     /// A replica id was replaced before it was confirmed.
     NewReplica,
+    /// The first look at the tree is complete.
+    FirstLook,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 17] = [
+    pub const ALL: [Point; 18] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -117,6 +119,7 @@ impl Point {
         Point::Archived,
         Point::ContentMissing,
         Point::NewReplica,
+        Point::FirstLook,
     ];
 }
 
@@ -129,6 +132,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::NewReplica));
+        assert_eq!(Point::ALL.last(), Some(&Point::FirstLook));
     }
 }

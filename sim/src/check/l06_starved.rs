@@ -3,7 +3,7 @@
 //! While a large content is on its way, from when its writer has finished until the last node shows
 //! it, each small upload is everywhere within [`WITHIN_NS`]. Judged where nothing else holds anything
 //! up: in runs without faults and with links of [`BANDWIDTH_MIN`] at least, and of names that nobody
-//! else writes to: what loses a conflict on its way does not arrive.
+//! else writes to or takes away: what loses a conflict on its way does not arrive.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,9 @@ pub(crate) fn starved(oracle: &Oracle) -> Result<(), Failure> {
     }
     // What was renamed meanwhile may have arrived under its first name.
     let small = oracle.standing().filter(|upload| !is_large(upload) && upload.versions <= 2);
-    let small = small.filter(|upload| writes.get(upload.path.as_slice()) == Some(&1));
+    let small = small.filter(|upload| {
+        writes.get(upload.path.as_slice()) == Some(&1) && !oracle.ledger.was_removed(&upload.path)
+    });
     for upload in small {
         let Some(finished_ns) = upload.finished_ns else { continue };
         if !on_their_way.iter().any(|span| span.contains(&finished_ns)) {

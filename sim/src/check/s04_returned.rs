@@ -29,6 +29,9 @@ use crate::ledger::{Fact, Incident, IncidentKind, Ledger, What};
 /// Documented: "published less than a minute before a crash".
 const NOTED_WITHIN_NS: u64 = 60_000_000_000;
 
+/// Machines run one after the other for so long.
+const TICK_NS: u64 = crate::world::TICK.as_nanos() as u64;
+
 /// `trees`: what is at each path in the end, by node.
 pub(crate) fn returned(
     ledger: &Ledger,
@@ -138,11 +141,12 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
         return true;
     }
     let incidents: Vec<&Incident> = incidents.iter().filter(here).collect();
-    // What happened while the daemon was down counts from when it went down.
-    let started = incidents.iter().rposition(|incident| {
-        incident.kind == IncidentKind::Started && incident.at_ns <= taken.at_ns
+    // What happened before the daemon had looked at its tree counts from when it went down.
+    let looked = incidents.iter().rposition(|incident| {
+        // What happens within one tick may have happened in any order.
+        incident.kind == IncidentKind::Looked && incident.at_ns + TICK_NS <= taken.at_ns
     });
-    for incident in &incidents[started.map_or(0, |started| started + 1)..] {
+    for incident in &incidents[looked.map_or(0, |looked| looked + 1)..] {
         let later = incident.at_ns > taken.at_ns;
         let acted_on = facts.iter().any(|fact| {
             fact.what == What::Displaced
@@ -177,6 +181,7 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
                 saved.is_some_and(|saved| came_ns(facts, index) > saved.at_ns)
             }
             IncidentKind::Started
+            | IncidentKind::Looked
             | IncidentKind::Ended
             | IncidentKind::IndexSaved
             | IncidentKind::Refused => false,
@@ -257,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_forgotten_only_if_nobody_had_heard_of_it() {
-        use IncidentKind::{Died, IndexLost, IndexRestored, IndexSaved, LostPower, Started};
+        use IncidentKind::{Died, IndexLost, IndexRestored, IndexSaved, Looked, LostPower};
         let removed = after_upload(&[(3, 1, What::Removed)]);
         let heard = after_upload(&[(3, 1, What::Removed), (4, 0, What::Displaced)]);
         let later = after_upload(&[(70, 1, What::Removed)]);
@@ -268,7 +273,8 @@ mod tests {
             (&[(5, 0, Died)][..], &removed, false),
             (&[(5, 1, Died)][..], &heard, false),
             (&[(80, 1, Died)][..], &later, false),
-            (&[(2, 1, Died), (3, 1, Started)][..], &removed, false),
+            (&[(2, 1, Died), (2, 1, Looked)][..], &removed, false),
+            (&[(2, 1, Died), (3, 1, Looked)][..], &removed, true),
             (&[(80, 1, LostPower)][..], &later, false),
             (&[(80, 1, IndexLost)][..], &later, true),
             (&[(80, 1, IndexLost)][..], &heard, false),

@@ -146,7 +146,8 @@ mod tests {
 
     fn ack(connection: u64, number: u64, sent_ns: u64) -> FrameRecord {
         let frame = batch(connection, number, 1, sent_ns);
-        FrameRecord { kind: "Ack", entries: Vec::new(), ..frame }
+        let received_ns = Some(sent_ns + 1);
+        FrameRecord { kind: "Ack", entries: Vec::new(), received_ns, ..frame }
     }
 
     fn judge(ledger: &Ledger, sent: &[FrameRecord]) -> Option<Invariant> {
@@ -166,6 +167,9 @@ mod tests {
         assert_eq!(judge(&ledger, &[batch(1, 1, 0, 1), batch(2, 1, 0, 2)]), None);
         let again = [batch(1, 1, 0, 1), ack(1, 1, 2), batch(2, 1, 0, 9)];
         assert_eq!(judge(&ledger, &again), Some(Invariant::S9));
+        // The acknowledgement was lost with its connection.
+        let unheard = FrameRecord { received_ns: None, ..ack(1, 1, 2) };
+        assert_eq!(judge(&ledger, &[batch(1, 1, 0, 1), unheard, batch(2, 1, 0, 9)]), None);
         ledger.happened(5, 1, IncidentKind::LostPower);
         assert_eq!(judge(&ledger, &again), Some(Invariant::S5));
         ledger.happened(6, 1, IncidentKind::IndexLost);

@@ -316,6 +316,7 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "ChangeLost" => (Kind::Note, "finds a change that loses to what is known"),
         "Archived" => (Kind::Note, "puts a content into its archive"),
         "ContentMissing" => (Kind::Note, "records an entry without its content"),
+        "FirstLook" => (Kind::Detail, "has looked at its whole tree"),
         "NewReplica" => (Kind::Note, "takes a new replica id"),
         other => {
             return mark(event, lane, Kind::Note, format!("passes {other}"));
