@@ -192,7 +192,7 @@ fn add_frame(
     let shown = |entry: &crate::frames::EntryRecord| Shown(&entry.path).to_string();
     let paths: Vec<String> = frame.entries.iter().map(shown).collect();
     let path = (paths.len() == 1).then(|| paths[0].clone());
-    let mut more = match (&frame.entries[..], is_batch) {
+    let more = match (&frame.entries[..], is_batch) {
         ([entry], _) => match (entry.kind, entry.inline) {
             ("tombstone", _) => "deleted".to_owned(),
             ("file", true) => String::new(),
@@ -215,17 +215,19 @@ fn add_frame(
     };
     let (sent, received) =
         (format!("sends {name}{number} to"), format!("gets {name}{number} from"));
+    let colon = if path.is_some() { ":" } else { "" };
+    // Told first, for the moment of both may be the same: an arrow leads on.
+    let from = marks.len();
+    let never = if more.is_empty() { "never read" } else { ", never read" };
+    let read = frame.received_ns.map_or(never, |_| "");
+    let what = format!("{sent} {}{colon}", frame.to);
+    marks.push(mark(frame.sent_ns, from_lane, Kind::Sent, what, &format!("{more}{read}")));
     let to = frame.received_ns.map(|at_ns| {
-        let what = format!("{received} {}{}", frame.from, if path.is_some() { ":" } else { "" });
+        let what = format!("{received} {}{colon}", frame.from);
         marks.push(mark(at_ns, to_lane, Kind::Received, what, &more));
         marks.len() - 1
     });
-    if to.is_none() {
-        more.push_str(if more.is_empty() { "never read" } else { ", never read" });
-    }
-    let what = format!("{sent} {}{}", frame.to, if path.is_some() { ":" } else { "" });
-    marks.push(mark(frame.sent_ns, from_lane, Kind::Sent, what, &more));
-    arrows.push(Arrow { from: marks.len() - 1, to, from_lane, to_lane, matters });
+    arrows.push(Arrow { from, to, from_lane, to_lane, matters });
 }
 
 #[cfg(test)]
