@@ -9,6 +9,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// A simulation is one thread that allocates all the time: a tenth of a run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

@@ -78,6 +78,11 @@ impl Oracle {
         id
     }
 
+    /// An upload has got its final name.
+    pub fn named(&mut self, id: usize, path: &[u8]) {
+        self.uploads[id].path = path.to_vec();
+    }
+
     pub fn finished(&mut self, id: usize, now_ns: u64) {
         self.uploads[id].finished_ns = Some(now_ns);
     }

@@ -178,6 +178,8 @@ impl Disk {
                 }
                 self.took(upload.target().as_bytes(), &moved, What::Removed);
                 self.put(upload.path.as_bytes(), &moved);
+                // Its temporary name may have moved about with its directory.
+                lock(&self.shared.oracle).named(upload.id, upload.path.as_bytes());
                 self.finish(upload);
                 Ok(false)
             }
