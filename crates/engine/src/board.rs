@@ -199,6 +199,10 @@ impl Board {
         inner.waiting.entry(path.clone()).or_insert((reason, now_ms));
     }
 
+    pub fn waiting_paths(&self) -> Vec<RelPath> {
+        lock(&self.inner).waiting.keys().cloned().collect()
+    }
+
     pub fn solved(&self, path: &RelPath) {
         let mut inner = lock(&self.inner);
         inner.waiting.remove(path);

@@ -336,6 +336,13 @@ impl<E: Env> Share<E> {
                 affected.push((ancestor, record));
             }
         }
+        // Found on disk below what is not there yet, and may have to make room for it.
+        if affected.iter().any(|(path, _)| entry.path.is_below(path))
+            && let Some(record) = writer.record(&entry.path)?
+            && record.is_live_on_disk()
+        {
+            affected.push((entry.path.clone(), record));
+        }
         for (path, record) in affected {
             if writer.intent(&path)?.is_none() {
                 let known = record.entry(path.clone());
@@ -372,7 +379,7 @@ impl<E: Env> Share<E> {
             let Some(noted) = lock(&self.implied).get(&dir).copied() else { continue };
             let known = reader.record(&dir)?;
             let is_entry = known.is_some_and(|record| record.kind.is_dir());
-            if !is_entry && reader.greatest_live_below(&dir)?.is_some() {
+            if !is_entry && self.is_needed_below(&reader, &dir)? {
                 continue;
             }
             lock(&self.implied).remove(&dir);

@@ -538,6 +538,10 @@ impl<E: Env> Job<'_, E> {
         }
         writer.commit(share.env.random_u64(), any_change)?;
         share.finish(after)?;
+        if looked.changes > 0 {
+            // It may be this that they have been waiting for.
+            share.publish_later(share.board.waiting_paths());
+        }
         Ok(looked)
     }
 }

@@ -97,11 +97,13 @@ pub enum Point {
     NewReplica,
     /// The first look at the tree is complete.
     FirstLook,
+    /// A content that no member has was given up.
+    Abandoned,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 18] = [
+    pub const ALL: [Point; 19] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -120,6 +122,7 @@ impl Point {
         Point::ContentMissing,
         Point::NewReplica,
         Point::FirstLook,
+        Point::Abandoned,
     ];
 }
 
@@ -132,6 +135,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::FirstLook));
+        assert_eq!(Point::ALL.last(), Some(&Point::Abandoned));
     }
 }

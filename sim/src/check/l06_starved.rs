@@ -2,13 +2,12 @@
 //!
 //! While a large content is on its way, from when its writer has finished until the last node shows
 //! it, each small upload is everywhere within [`WITHIN_NS`]. Judged where nothing else holds anything
-//! up: in runs without faults and with links of [`BANDWIDTH_MIN`] at least, and of names that nobody
-//! else writes to or takes away: what loses a conflict on its way does not arrive.
-
-use std::collections::BTreeMap;
+//! up: in runs without faults and with links of [`BANDWIDTH_MIN`] at least, and of contents that no
+//! daemon took away again: what loses a conflict on its way does not arrive.
 
 use super::Invariant;
 use crate::failure::Failure;
+use crate::ledger::What;
 use crate::oracle::{Oracle, Upload};
 use chainsync_core::batch::INLINE_BYTES_MAX;
 
@@ -28,14 +27,11 @@ pub(crate) fn starved(oracle: &Oracle) -> Result<(), Failure> {
     if on_their_way.is_empty() {
         return Ok(());
     }
-    let mut writes = BTreeMap::<&[u8], usize>::new();
-    for upload in &oracle.uploads {
-        *writes.entry(&upload.path).or_default() += 1;
-    }
     // What was renamed meanwhile may have arrived under its first name.
     let small = oracle.standing().filter(|upload| !is_large(upload) && upload.versions <= 2);
     let small = small.filter(|upload| {
-        writes.get(upload.path.as_slice()) == Some(&1) && !oracle.ledger.was_removed(&upload.path)
+        let facts = oracle.ledger.of(&upload.path, &upload.hash);
+        !facts.iter().any(|fact| fact.what == What::Displaced)
     });
     for upload in small {
         let Some(finished_ns) = upload.finished_ns else { continue };

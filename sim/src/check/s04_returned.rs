@@ -52,7 +52,7 @@ pub(crate) fn returned(
 }
 
 /// A node whose index was lost, or restored to a state from before a content came, and that has the
-/// content on its disk, finds it as if somebody had just put it there: a life of its own.
+/// content on its disk, or another mode of it, finds it as if somebody had just put it there: a life of its own.
 pub(super) fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<Fact> {
     let mut imports = Vec::new();
     for incident in incidents {
@@ -69,12 +69,11 @@ pub(super) fn with_imports(mut facts: Vec<Fact>, incidents: &[Incident]) -> Vec<
                 .unwrap_or(0),
             _ => continue,
         };
-        let last = facts.iter().rfind(|fact| {
-            let told = !matches!(fact.what, What::PublishedMode(_));
-            told && fact.node == incident.node && fact.at_ns <= incident.at_ns
-        });
+        let last =
+            facts.iter().rfind(|fact| fact.node == incident.node && fact.at_ns <= incident.at_ns);
         let lies_there = last.is_some_and(|fact| {
-            (fact.what.puts() || fact.what == What::Published) && fact.at_ns >= since_ns
+            let is_there = matches!(fact.what, What::Published | What::PublishedMode(_));
+            (fact.what.puts() || is_there) && fact.at_ns >= since_ns
         });
         if lies_there {
             let (at_ns, node) = (incident.at_ns, incident.node);

@@ -46,7 +46,8 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
                 (incident.node, incident.kind) == (to, IncidentKind::LostPower)
                     && incident.at_ns <= frame.sent_ns
             });
-            if !lost_power && !puts.is_empty() && puts.iter().all(|node| *node == to) {
+            let arrived = frame.received_ns.is_some();
+            if arrived && !lost_power && !puts.is_empty() && puts.iter().all(|node| *node == to) {
                 return Err(blame(returned(frame)));
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);
@@ -133,6 +134,7 @@ mod tests {
             to: NAMES[1 - from].into(),
             kind: "Batch",
             sent_ns,
+            received_ns: Some(sent_ns + 1),
             batch: Some(number),
             entries: vec![EntryRecord {
                 path: b"a".to_vec(),
@@ -146,8 +148,7 @@ mod tests {
 
     fn ack(connection: u64, number: u64, sent_ns: u64) -> FrameRecord {
         let frame = batch(connection, number, 1, sent_ns);
-        let received_ns = Some(sent_ns + 1);
-        FrameRecord { kind: "Ack", entries: Vec::new(), received_ns, ..frame }
+        FrameRecord { kind: "Ack", entries: Vec::new(), ..frame }
     }
 
     fn judge(ledger: &Ledger, sent: &[FrameRecord]) -> Option<Invariant> {
@@ -192,6 +193,9 @@ mod tests {
         let hash = ContentHash::of(b"x");
         ledger.note(b"a", hash, Fact { at_ns: 0, node: 0, what: What::Put });
         assert_eq!(judge(&ledger, &[batch(1, 1, 1, 1)]), Some(Invariant::S9));
+        // To a daemon that is gone.
+        let unread = FrameRecord { received_ns: None, ..batch(1, 1, 1, 1) };
+        assert_eq!(judge(&ledger, &[unread]), None);
         // Renamed there, and so hermes' version as well: it may come, and cross twice.
         ledger.note(b"a", hash, Fact { at_ns: 0, node: 1, what: What::Put });
         assert_eq!(judge(&ledger, &[batch(1, 1, 1, 1), batch(1, 2, 1, 1)]), None);

@@ -317,6 +317,7 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "Archived" => (Kind::Note, "puts a content into its archive"),
         "ContentMissing" => (Kind::Note, "records an entry without its content"),
         "FirstLook" => (Kind::Detail, "has looked at its whole tree"),
+        "Abandoned" => (Kind::Note, "gives up a content that nobody has any more"),
         "NewReplica" => (Kind::Note, "takes a new replica id"),
         other => {
             return mark(event, lane, Kind::Note, format!("passes {other}"));

@@ -10,6 +10,7 @@
 //!
 //! Nothing here holds more than a few chunks of a content in memory.
 
+pub mod abandon;
 pub mod chunks;
 pub mod digest;
 pub mod partial;

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::abandon::NOWHERE_FOR;
 use super::chunks::Cutting;
 use super::digest::sleep_until_some;
 use super::partial::{Partial, Source};
@@ -76,6 +77,8 @@ struct Wanted {
     size: u64,
     due: Instant,
     wait: Duration,
+    /// Since when all upstreams have said that they do not have it.
+    nowhere_since: Option<Instant>,
 }
 
 /// The way to a pull from the connection that it uses.
@@ -99,7 +102,14 @@ impl Pulls {
         let mut state = lock(&self.state);
         let known = state.active.contains_key(&hash) || state.waiting.contains_key(&hash);
         if !known && state.waiting.len() < WAITING_MAX {
-            let wanted = Wanted { path, hash, size, due: Instant::now(), wait: AGAIN_MIN };
+            let wanted = Wanted {
+                path,
+                hash,
+                size,
+                due: Instant::now(),
+                wait: AGAIN_MIN,
+                nowhere_since: None,
+            };
             state.waiting.insert(hash, wanted);
             self.wake.notify_one();
         }
@@ -212,7 +222,7 @@ enum PullError {
     Share(#[from] ShareError),
 }
 
-async fn pull<E: Env>(share: Arc<Share<E>>, wanted: Wanted) {
+async fn pull<E: Env>(share: Arc<Share<E>>, mut wanted: Wanted) {
     let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
     share.pulls.begin(wanted.hash, sender);
     let mut pull = Pull { share: share.clone(), wanted: wanted.clone(), deliveries };
@@ -227,6 +237,15 @@ async fn pull<E: Env>(share: Arc<Share<E>>, wanted: Wanted) {
                     tracing::debug!(%path, %error, "a content is not here yet");
                 }
                 _ => tracing::warn!(%path, error = %Chain(&error), "a content was not fetched"),
+            }
+            wanted.nowhere_since = match error {
+                PullError::Unavailable => wanted.nowhere_since.or(Some(Instant::now())),
+                _ => None,
+            };
+            if wanted.nowhere_since.is_some_and(|since| since.elapsed() >= NOWHERE_FOR)
+                && let Err(error) = share.abandon(path, (wanted.hash, wanted.size)).await
+            {
+                tracing::warn!(%path, error = %Chain(&error), "a content could not be given up");
             }
             share.pulls.again(wanted);
         }

@@ -173,9 +173,7 @@ impl<E: Env> Job<'_, E> {
             Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => {}
             Err(error) if is_not_empty(&error) => {
-                let implied = !desired.is_live()
-                    && self.reader.greatest_live_below(path)?.is_some_and(|_| true);
-                if implied {
+                if !desired.is_live() && share.is_needed_below(&self.reader, path)? {
                     return self.keep_implied(path, desired).map(Some);
                 }
                 if let Some(left) = self.only_holds_unreplicated(path)? {

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use chainsync_core::decide::{Effect, Seen, Unsupported, effect, see};
 use chainsync_core::hints::Urgency;
 use chainsync_core::projection::{blocks, is_shadowed};
-use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath};
+use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stamp};
 use chainsync_env::{Env, Point, Vfs};
 
 use displaced::Displaced;
@@ -108,12 +108,7 @@ impl<E: Env> Share<E> {
         if !record.kind.is_live() {
             return Ok(record.kind.clone());
         }
-        let mut above = Vec::new();
-        for ancestor in path.ancestors() {
-            if let Some(record) = rows.record(&ancestor)? {
-                above.push((record.kind, record.version.stamp));
-            }
-        }
+        let above = known_above(rows, path)?;
         // Nothing above that could shadow it, and it shadows nothing: the usual directory.
         let plain = record.kind.is_dir() && above.iter().all(|(kind, _)| !blocks(kind));
         let below = if plain { None } else { rows.greatest_live_below(path)? };
@@ -121,6 +116,25 @@ impl<E: Env> Share<E> {
         let shadowed = is_shadowed(&record.kind, &record.version.stamp, above, below.as_ref());
         Ok(if shadowed { record.kind.tombstone() } else { record.kind.clone() })
     }
+
+    /// Whether anything below a path is to be on disk, so that a directory has to be at the path: what
+    /// is not shadowed by a file or symlink above.
+    pub fn is_needed_below(&self, rows: &impl Rows, path: &RelPath) -> Result<bool, ShareError> {
+        let Some(below) = rows.greatest_live_below(path)? else { return Ok(false) };
+        let above = known_above(rows, path)?;
+        Ok(above.iter().all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
+    }
+}
+
+/// What is known of the directories above a path.
+fn known_above(rows: &impl Rows, path: &RelPath) -> Result<Vec<(Kind, Stamp)>, ShareError> {
+    let mut above = Vec::new();
+    for ancestor in path.ancestors() {
+        if let Some(record) = rows.record(&ancestor)? {
+            above.push((record.kind, record.version.stamp));
+        }
+    }
+    Ok(above)
 }
 
 impl<E: Env> Job<'_, E> {
@@ -195,7 +209,7 @@ impl<E: Env> Job<'_, E> {
                     }
                     if let (Some(stat), true) = (&stat, !desired.is_live() && free)
                         && stat.file_type == FileType::Dir
-                        && self.reader.greatest_live_below(path)?.is_some()
+                        && share.is_needed_below(&self.reader, path)?
                     {
                         return self.keep_implied(path, &desired);
                     }
