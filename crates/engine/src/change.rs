@@ -362,6 +362,12 @@ impl<E: Env> Share<E> {
         }
     }
 
+    /// Whether a directory is one that was noted so, unchanged.
+    pub fn is_noted_implied(&self, path: &RelPath, stat: &Stat) -> bool {
+        let noted = Implied { inode: stat.inode, mode: stat.mode };
+        lock(&self.implied).get(path) == Some(&noted)
+    }
+
     /// Removes directories that were only there because something below them was (PROTOCOL B5), and
     /// no other: an empty directory of the same name may be somebody's, made a moment ago.
     fn prune_implied(&self, gone: &[RelPath]) -> Result<(), ShareError> {

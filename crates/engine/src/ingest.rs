@@ -16,7 +16,7 @@ use chainsync_core::recipe::FILE_BYTES_MAX;
 use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Added, Env, Point, Vfs, Watch, WatchError};
 
-use crate::change::{Aftermath, Change, Implied, Made, Place};
+use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{
     Dirs, Reading, dir_kind, file_kind, is_absent, is_exhausted, is_mount, is_own, read_file,
 };
@@ -360,8 +360,7 @@ impl<E: Env> Job<'_, E> {
         if self.occasion != Occasion::Sweep {
             // Those that are implied are noted: any other was made by somebody, over a deleted one,
             // and one with another mode is wanted by somebody as it is now.
-            let noted = Implied { inode: stat.inode, mode: stat.mode };
-            return lock(&self.share.implied).get(path) == Some(&noted);
+            return self.share.is_noted_implied(path, stat);
         }
         let mine = self.share.authors();
         let foreign = |dot: &Dot| !mine.contains(&dot.replica);

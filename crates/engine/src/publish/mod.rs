@@ -209,9 +209,15 @@ impl<E: Env> Job<'_, E> {
                     }
                     if let (Some(stat), true) = (&stat, !desired.is_live() && free)
                         && stat.file_type == FileType::Dir
-                        && share.is_needed_below(&self.reader, path)?
                     {
-                        return self.keep_implied(path, &desired);
+                        if share.is_needed_below(&self.reader, path)? {
+                            return self.keep_implied(path, &desired);
+                        }
+                        if share.is_noted_implied(path, stat) {
+                            // It goes with the last of what is below it.
+                            let kind = desired;
+                            return Ok(Outcome::Done { kind, identity: None, displaced: None });
+                        }
                     }
                     false
                 }
@@ -332,6 +338,10 @@ impl<E: Env> Job<'_, E> {
         // Not durable without need: after a crash the intents are still there, and are found done.
         writer.commit(share.env.random_u64(), durable)?;
         share.board.touch();
+        if !after.gone.is_empty() {
+            // A directory may have been waiting for what is gone.
+            share.publish_later(share.board.waiting_paths());
+        }
         share.finish(after)?;
         Ok(left)
     }
