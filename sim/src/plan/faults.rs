@@ -109,12 +109,13 @@ impl Faults {
 fn forgets_its_root(plan: &Scenario, events: &[(Duration, Event)]) -> bool {
     let planned = plan.events.iter().map(|timed| &timed.event);
     let all: Vec<&Event> = planned.chain(events.iter().map(|(_, event)| event)).collect();
-    all.iter().any(|event| match event {
-        Event::UnmountRoot(away) => {
-            let same = |wiped: &NodeEvent| wiped.node.get_ref() == away.node.get_ref();
-            all.iter().any(|event| matches!(event, Event::WipeIndex(wiped) if same(&wiped)))
-        }
+    all.iter().any(|event| {
+        match event {
+        Event::UnmountRoot(away) => all.iter().any(|other| {
+            matches!(other, Event::WipeIndex(wiped) if wiped.node.get_ref() == away.node.get_ref())
+        }),
         _ => false,
+    }
     })
 }
 
