@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
 use crate::machine::Machine;
 use crate::record::Record;
-use crate::scenario::Scenario;
+use crate::scenario::{Event, NoticedBy, Scenario};
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 use crate::world::World;
@@ -177,17 +177,20 @@ fn phases(
     world.heal(dead);
     world.healthy &= dead.is_empty();
     let healed = world.elapsed();
+    let half_open = scenario.events.iter().any(|timed| {
+        matches!(&timed.event, Event::CutConnections(cut) if cut.noticed_by != NoticedBy::Both)
+    });
     let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
     converge(world, dead, healed + within)?;
     report.converged = Some(world.elapsed() - healed);
     world.disarm();
     if !dead.is_empty() {
-        silence(world, dead, options.brief)?;
+        silence(world, dead, half_open, options.brief)?;
         world.start_dead(dead);
         let started = world.elapsed();
         converge(world, &[], started + within)?;
     }
-    silence(world, &[], options.brief)?;
+    silence(world, &[], half_open, options.brief)?;
     audit(scenario, world, report)?;
     if options.brief { Ok(()) } else { crate::verify::agree(world) }
 }
@@ -328,11 +331,17 @@ fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<()
     }
 }
 
-fn silence(world: &mut World, dead: &[String], brief: bool) -> Result<(), Failure> {
+/// `half_open`: connections were lost that one end took for whole.
+fn silence(
+    world: &mut World,
+    dead: &[String],
+    half_open: bool,
+    brief: bool,
+) -> Result<(), Failure> {
     let (settle, quiet) = if brief { (SETTLE_BRIEF, QUIET_BRIEF) } else { (SETTLE, QUIET) };
     world.shared.event("-", "phase", format_args!("quiet"));
-    // Whoever died last is passed by before it is quiet.
-    let settle = if dead.is_empty() { settle } else { settle + PASSED_BY };
+    // Whoever died last is passed by before it is quiet, and a lost connection noticed.
+    let settle = if dead.is_empty() && !half_open { settle } else { settle + PASSED_BY };
     let wait = |world: &mut World, span: Duration| {
         let until = world.elapsed() + span;
         while world.elapsed() < until {

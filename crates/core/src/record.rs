@@ -130,6 +130,18 @@ impl Record {
         }
     }
 
+    /// Whether the known entry is live and, on purpose, not on disk (PROTOCOL B5).
+    pub fn is_shadowed(&self) -> bool {
+        match &self.publication {
+            Publication::Other(published) => {
+                published.version.dot == self.version.dot
+                    && self.kind.is_live()
+                    && !published.kind.is_live()
+            }
+            Publication::Never | Publication::Known { .. } => false,
+        }
+    }
+
     pub fn is_published_as_known(&self) -> bool {
         matches!(self.publication, Publication::Known { .. })
     }

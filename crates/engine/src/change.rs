@@ -82,7 +82,11 @@ impl<E: Env> Share<E> {
     ) -> Result<(), ShareError> {
         let record = writer.record(&change.path)?;
         let base = match &change.place {
-            Place::Name { .. } => record.as_ref().and_then(Record::published),
+            // Of what is shadowed nobody has seen anything here.
+            Place::Name { .. } => {
+                let record = record.as_ref().filter(|record| !record.is_shadowed());
+                record.and_then(Record::published)
+            }
             Place::Staged { base, .. } => Some(base.clone()),
         };
         let dot = writer.next_dot(author);

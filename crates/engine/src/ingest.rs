@@ -14,7 +14,7 @@ use chainsync_core::hints::Urgency;
 use chainsync_core::path::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX};
 use chainsync_core::recipe::FILE_BYTES_MAX;
 use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
-use chainsync_env::{Added, Env, Point, Vfs, Watch, WatchError};
+use chainsync_env::{Added, Env, Point, Vfs};
 
 use crate::change::{Aftermath, Change, Made, Place};
 use crate::disk::{
@@ -22,6 +22,7 @@ use crate::disk::{
 };
 use crate::index::{Reader, Rows};
 use crate::share::{SYNC_SINGLY_MAX, Share, ShareError, lock};
+use crate::watching::Listed;
 
 /// Paths looked at in one job: bounds how long the gate is held.
 pub const LOOK_PATHS_MAX: usize = 512;
@@ -99,6 +100,8 @@ struct Job<'a, E: Env> {
     files: Vec<<E::Vfs as Vfs>::File>,
     touched: BTreeMap<Option<RelPath>, Arc<<E::Vfs as Vfs>::Dir>>,
     looked: Looked,
+    /// Whether a directory was met that is not the one that was published at its name.
+    another_dir: bool,
     /// The wall clock before the first stat.
     looked_ns: i128,
     /// Whether the path at hand has a problem.
@@ -124,6 +127,7 @@ impl<E: Env> Share<E> {
             files: Vec::new(),
             touched: BTreeMap::new(),
             looked: Looked::default(),
+            another_dir: false,
             looked_ns: self.env.wall_ns(),
             troubled: false,
         };
@@ -233,8 +237,8 @@ impl<E: Env> Job<'_, E> {
         if published.identity.is_none_or(|identity| identity.inode == stat.inode) {
             return Ok(());
         }
-        let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
-        self.touched.insert(path.parent(), parent);
+        self.touch_parent(path).map_err(ShareError::disk("opening a directory"))?;
+        self.another_dir = true;
         let identity = Identity::of(stat, self.looked_ns, self.share.vfs.ctime_tick_ns());
         self.findings.insert(path.clone(), (Some(published), Finding::Refresh(identity)));
         Ok(())
@@ -342,7 +346,6 @@ impl<E: Env> Job<'_, E> {
             self.share.note_implied(path, stat);
             return Ok(None);
         }
-        let parent = self.dirs.parent(path)?;
         // Its mode is durable with it itself, its name with its parent.
         match self.dirs.dir(Some(path)) {
             Ok(dir) => drop(self.touched.insert(Some(path.clone()), dir)),
@@ -350,7 +353,7 @@ impl<E: Env> Job<'_, E> {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
-        self.touched.insert(path.parent(), parent);
+        self.touch_parent(path)?;
         Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat, self.looked_ns)))
     }
 
@@ -381,8 +384,27 @@ impl<E: Env> Job<'_, E> {
         if target.len() > SYMLINK_TARGET_BYTES_MAX {
             return Err(std::io::ErrorKind::InvalidInput.into());
         }
-        self.touched.insert(path.parent(), parent);
+        self.touch_parent(path)?;
         Ok(Some((Kind::Symlink { target }, None, *stat, self.looked_ns)))
+    }
+
+    /// The directory of a name is made durable, and those above it whose names may not be yet: of
+    /// directories that were made a moment ago, or took the place of others.
+    fn touch_parent(&mut self, path: &RelPath) -> std::io::Result<()> {
+        let mut name = path.clone();
+        while !self.touched.contains_key(&name.parent()) {
+            self.touched.insert(name.parent(), self.dirs.parent(&name)?);
+            let Some(dir) = name.parent() else { break };
+            let record = self.reader.record(&dir).map_err(std::io::Error::other)?;
+            let published = record.and_then(|record| record.published());
+            let known = published.and_then(|published| published.identity);
+            let stat = self.dirs.stat(&dir)?;
+            if known.is_some_and(|known| stat.is_some_and(|stat| stat.inode == known.inode)) {
+                break;
+            }
+            name = dir;
+        }
+        Ok(())
     }
 
     /// A large file is hashed elsewhere, and recorded when its digest is there.
@@ -415,7 +437,7 @@ impl<E: Env> Job<'_, E> {
         if self.files.len() <= SYNC_SINGLY_MAX {
             self.files.push(file);
         }
-        self.touched.insert(path.parent(), parent);
+        self.touch_parent(path)?;
         share.spares.note(digest.hash, path.clone());
         let kind = file_kind(&stat, digest.hash, share.config.owner);
         Ok(Some((kind, None, stat, digest.looked_ns)))
@@ -437,7 +459,7 @@ impl<E: Env> Job<'_, E> {
                 if self.files.len() <= SYNC_SINGLY_MAX {
                     self.files.push(file);
                 }
-                self.touched.insert(path.parent(), parent);
+                self.touch_parent(path)?;
                 let kind = file_kind(&stat, hash, share.config.owner);
                 Ok(Some((kind, bytes, stat, self.looked_ns)))
             }
@@ -469,6 +491,12 @@ impl<E: Env> Job<'_, E> {
             return Ok(());
         }
         self.dirs.forget(path);
+        if !known && self.occasion != Occasion::Sweep {
+            // New, or another one, maybe with the inode number of the one before: what is found in it
+            // is not durable before its name is.
+            self.touch_parent(path).map_err(ShareError::disk("opening a directory"))?;
+            self.another_dir = true;
+        }
         // Another directory may have taken the place of the one that was watched: what was published
         // in that one is to be looked at too, it may be gone with it.
         for (child, record) in self.reader.children(Some(path))? {
@@ -483,10 +511,7 @@ impl<E: Env> Job<'_, E> {
     }
 
     fn commit(self) -> Result<Looked, ShareError> {
-        let Job { share, occasion, findings, files, touched, mut looked, .. } = self;
-        if findings.is_empty() {
-            return Ok(looked);
-        }
+        let Job { share, occasion, findings, files, touched, another_dir, mut looked, .. } = self;
         let deletes = |finding: &Finding| {
             matches!(finding, Finding::Change { kind: Kind::Tombstone { .. }, .. })
         };
@@ -496,14 +521,13 @@ impl<E: Env> Job<'_, E> {
         }
         let changes = |finding: &Finding| matches!(finding, Finding::Change { .. });
         let any_change = findings.values().any(|(_, finding)| changes(finding));
-        let another_dir = |(published, finding): &(Option<Published>, Finding)| {
-            let dir = published.as_ref().is_some_and(|published| published.kind.is_dir());
-            dir && matches!(finding, Finding::Refresh(_))
-        };
-        if any_change || findings.values().any(another_dir) {
+        if any_change || another_dir {
             // Durable before the index says so (S6).
             let dirs: Vec<_> = touched.into_values().collect();
             share.sync(&files, &dirs).map_err(ShareError::disk("making a change durable"))?;
+        }
+        if findings.is_empty() {
+            return Ok(looked);
         }
         let author = share.author();
         let mut writer = share.index.begin()?;
@@ -542,127 +566,5 @@ impl<E: Env> Job<'_, E> {
             share.publish_later(share.board.waiting_paths());
         }
         Ok(looked)
-    }
-}
-
-/// The names in a directory.
-#[derive(Debug, Default)]
-pub struct Listed {
-    pub names: Vec<RelPath>,
-    /// Some could not be listed: the directory has a problem.
-    pub troubled: bool,
-}
-
-impl<E: Env> Share<E> {
-    /// Adds a watch; `None` if the directory is not watched, which the board knows then.
-    pub fn watch_dir(&self, path: Option<&RelPath>) -> Option<Added> {
-        match self.watch.add(path) {
-            Ok(added) => {
-                self.board.watched(path);
-                Some(added)
-            }
-            // Its own hint comes.
-            Err(WatchError::Gone) => {
-                self.board.watched(path);
-                None
-            }
-            Err(WatchError::Io(error)) if is_mount(&error) => {
-                if let Some(path) = path {
-                    self.board.problem(path, &Unsupported::Mount, self.now_ms());
-                }
-                None
-            }
-            Err(error) => {
-                self.board.unwatched(path, &error, self.now_ms());
-                None
-            }
-        }
-    }
-
-    fn unwatch(&self, path: &RelPath) {
-        self.watch.remove(path);
-        self.board.forget_unwatched(path);
-    }
-
-    /// Tries again to watch what could not be watched, and looks at it if that goes well. Says
-    /// whether more was not watched than could be remembered: only a sweep finds that.
-    pub fn retry_watches(&self) -> bool {
-        let (unwatched, more) = self.board.unwatched_dirs();
-        for dir in unwatched {
-            if self.watch_dir(Some(&dir)).is_none() && self.board.is_unwatched(&dir) {
-                // The others would fail as well.
-                return false;
-            }
-            self.hints.add(dir.clone(), Urgency::Finished);
-            // Not watched until now: whatever is in there may have changed, or be gone.
-            let mut dirs = Dirs::new(&self.vfs);
-            let hinted = self.hint_known_children(&dir);
-            if hinted.and_then(|()| self.hint_children(&mut dirs, Some(&dir))).is_err() {
-                self.hints.add_everything();
-            }
-        }
-        if more {
-            self.board.unwatched_swept();
-        }
-        more
-    }
-
-    /// Lists a directory. A name of which no path can be made is a problem of the directory.
-    pub fn list_names(
-        &self,
-        dirs: &mut Dirs<'_, E::Vfs>,
-        path: Option<&RelPath>,
-    ) -> Result<Listed, ShareError> {
-        let mut listed = Listed::default();
-        let trouble = |error: &dyn std::fmt::Display| {
-            if let Some(path) = path {
-                self.board.problem(path, error, self.now_ms());
-            }
-        };
-        let entries = match dirs.dir(path).and_then(|dir| self.vfs.list(&dir)) {
-            Ok(entries) => entries,
-            Err(error) if is_absent(&error) => return Ok(listed),
-            Err(error) if path.is_none() || is_exhausted(&error) => {
-                return Err(ShareError::disk("listing a directory")(error));
-            }
-            Err(error) => {
-                trouble(&error);
-                return Ok(Listed { troubled: true, ..listed });
-            }
-        };
-        for entry in entries {
-            match RelPath::child(path, &entry.name) {
-                Ok(child) if is_own(&child) => {}
-                Ok(child) => listed.names.push(child),
-                Err(error) => {
-                    trouble(&format!("a name in it cannot be replicated: {error}"));
-                    listed.troubled = true;
-                }
-            }
-        }
-        Ok(listed)
-    }
-
-    /// Names of a directory that the index has, and the disk may have no longer.
-    fn hint_known_children(&self, dir: &RelPath) -> Result<(), ShareError> {
-        let reader = self.index.read()?;
-        for (child, record) in reader.children(Some(dir))? {
-            if record.is_live_on_disk() {
-                self.hints.add_found(child, Urgency::Started);
-            }
-        }
-        Ok(())
-    }
-
-    /// Hints at every name in a directory.
-    pub fn hint_children(
-        &self,
-        dirs: &mut Dirs<'_, E::Vfs>,
-        path: Option<&RelPath>,
-    ) -> Result<(), ShareError> {
-        for name in self.list_names(dirs, path)?.names {
-            self.hints.add_found(name, Urgency::Started);
-        }
-        Ok(())
     }
 }

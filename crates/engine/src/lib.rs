@@ -40,6 +40,7 @@ mod survey;
 mod sweep;
 mod tasks;
 mod verify;
+mod watching;
 
 pub use ask::CommandError;
 pub use config::{Durability, Limits, NodeConfig, ShareConfig};

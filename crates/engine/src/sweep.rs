@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use crate::disk::{COOKIES, Dirs, is_exhausted, is_mount, own_path};
 use crate::index::Rows;
-use crate::ingest::{LOOK_PATHS_MAX, Listed, Looked, Occasion};
+use crate::ingest::{LOOK_PATHS_MAX, Looked, Occasion};
 use crate::share::{Share, ShareError};
 use crate::tasks::Later;
+use crate::watching::Listed;
 
 /// Between two slices of the net: a tree of a million files in a thousand directories takes a
 /// minute and a fifth of a processor, one of 100,000 directories takes half an hour.

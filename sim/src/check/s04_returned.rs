@@ -8,7 +8,7 @@
 //! no life left must not be there at the end, on any node.
 //!
 //! A taking-back is forgotten, and so ends nothing, in exactly these cases (docs/ALGORITHM.md,
-//! section 9), and only if no other node's daemon had acted on it before:
+//! section 9), and only if no other node's daemon had acted on it before, and still knows:
 //!
 //! - the machine's power failed and its disk brought the content back: nobody had synced the taking;
 //! - the daemon died less than [`NOTED_WITHIN_NS`] after it had published the content: the note of a
@@ -130,6 +130,14 @@ fn came_ns(facts: &[Fact], taken: usize) -> u64 {
     came.map_or(at_ns, |fact| fact.at_ns)
 }
 
+/// Whether the index of the node that knew of `fact` was lost or restored since.
+fn has_forgotten(fact: &Fact, incidents: &[Incident]) -> bool {
+    incidents.iter().any(|incident| {
+        let lost = matches!(incident.kind, IncidentKind::IndexLost | IncidentKind::IndexRestored);
+        lost && incident.node == fact.node && incident.at_ns >= fact.at_ns
+    })
+}
+
 fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
     let taken = facts[index];
     let here = |incident: &&Incident| incident.node == taken.node;
@@ -139,6 +147,7 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
     if published.is_some_and(|published| Ledger::is_unnoted(incidents, published)) {
         return true;
     }
+    let all = incidents;
     let incidents: Vec<&Incident> = incidents.iter().filter(here).collect();
     // What happened before the daemon had looked at its tree counts from when it went down.
     let looked = incidents.iter().rposition(|incident| {
@@ -151,6 +160,7 @@ fn is_forgotten(facts: &[Fact], index: usize, incidents: &[Incident]) -> bool {
             fact.what == What::Displaced
                 && fact.node != taken.node
                 && (taken.at_ns..=incident.at_ns).contains(&fact.at_ns)
+                && !has_forgotten(fact, all)
         });
         if acted_on {
             return false;
@@ -277,6 +287,7 @@ mod tests {
             (&[(80, 1, LostPower)][..], &later, false),
             (&[(80, 1, IndexLost)][..], &later, true),
             (&[(80, 1, IndexLost)][..], &heard, false),
+            (&[(80, 1, IndexLost), (80, 0, IndexRestored)][..], &heard, true),
             (&[(1, 1, IndexSaved), (80, 1, IndexRestored)][..], &later, true),
             (&[(9, 1, IndexSaved), (80, 1, IndexRestored)][..], &later, false),
         ] {
