@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chainsync_core::NodeName;
 
-use crate::scenario::{Config, Event, Network, Scenario, Size};
+use crate::scenario::{Config, Event, Network, Scenario, Size, Span};
 
 /// Says which plans still fail in the way that is looked for.
 pub trait Judge {
@@ -23,17 +23,37 @@ pub trait Judge {
 const ROUNDS_MAX: usize = 12;
 /// Nothing that happens between fewer than two nodes is of interest to a ring.
 const NODES_MIN: usize = 2;
+/// What trials are given to converge: a run that never does costs what it waits, and most of the time
+/// of a search for a small plan is spent on those. Longer than any backoff and any silence.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Candidates handed over at a time: enough for every core, few enough that the first good one is
 /// found early.
 const AT_A_TIME: usize = 4;
 
 /// Shrinks `plan`, which fails.
 pub fn shrink(plan: &Scenario, judge: &mut impl Judge) -> Scenario {
-    let mut best = plan.clone();
+    let within = plan.expect.converged_within;
+    let mut hurried = plan.clone();
+    hurried.expect.converged_within = Some(Span(PATIENCE));
+    if within.is_none_or(|within| within.0 > PATIENCE)
+        && judge.first_failing(std::slice::from_ref(&hurried)).is_some()
+    {
+        let mut small = reduce(hurried, judge);
+        small.expect.converged_within = within;
+        // What only needs more time than that is another failure.
+        if judge.first_failing(std::slice::from_ref(&small)).is_some() {
+            return small;
+        }
+    }
+    reduce(plan.clone(), judge)
+}
+
+fn reduce(mut best: Scenario, judge: &mut impl Judge) -> Scenario {
     for _ in 0..ROUNDS_MAX {
         let before = best.to_toml();
-        remove_events(&mut best, judge);
+        // Nodes first: with fewer of them, every run that follows is shorter.
         remove_nodes(&mut best, judge);
+        remove_events(&mut best, judge);
         simplify(&mut best, judge);
         judge.progress(&best);
         if best.to_toml() == before {
@@ -246,5 +266,29 @@ mod tests {
             assert!(fails(&small) && rule.runs < 2_000, "{} runs", rule.runs);
             assert_eq!((small.network, small.config), (Network::default(), Config::default()));
         }
+    }
+
+    /// With little time everything fails; with enough of it, as [`Rule`].
+    struct Hasty(Rule);
+
+    impl Judge for Hasty {
+        fn first_failing(&mut self, candidates: &[Scenario]) -> Option<usize> {
+            let hurried = |plan: &Scenario| {
+                plan.expect.converged_within.is_some_and(|within| within.0 <= PATIENCE)
+            };
+            self.0.runs += candidates.len();
+            candidates.iter().position(|plan| hurried(plan) || fails(plan))
+        }
+
+        fn progress(&mut self, _: &Scenario) {}
+    }
+
+    #[test]
+    fn what_only_needs_time_is_not_taken_for_the_failure() {
+        let plan = (0..100).map(|seed| draw(seed, Shape::default())).find(fails).unwrap();
+        let small = shrink(&plan, &mut Hasty(Rule { runs: 0 }));
+        assert!(fails(&small), "{}", small.to_toml());
+        assert_eq!(small.events.len(), 2);
+        assert_eq!(small.expect.converged_within, plan.expect.converged_within);
     }
 }
