@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
 use crate::machine::Machine;
 use crate::record::Record;
-use crate::scenario::{Event, NoticedBy, Scenario};
+use crate::scenario::{Event, Scenario};
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 use crate::world::World;
@@ -177,8 +177,12 @@ fn phases(
     world.heal(dead);
     world.healthy &= dead.is_empty();
     let healed = world.elapsed();
+    // Any of these may leave a connection behind that one end, or both, take for whole.
     let half_open = scenario.events.iter().any(|timed| {
-        matches!(&timed.event, Event::CutConnections(cut) if cut.noticed_by != NoticedBy::Both)
+        matches!(
+            &timed.event,
+            Event::CutConnections(_) | Event::Partition(_) | Event::Hold(_) | Event::PowerLoss(_)
+        )
     });
     let within = scenario.expect.converged_within.map_or(CONVERGED_WITHIN_DEFAULT, |span| span.0);
     converge(world, dead, healed + within)?;
@@ -331,7 +335,7 @@ fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<()
     }
 }
 
-/// `half_open`: connections were lost that one end took for whole.
+/// `half_open`: connections may have been lost that nobody has noticed yet.
 fn silence(
     world: &mut World,
     dead: &[String],
