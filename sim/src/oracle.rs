@@ -35,6 +35,8 @@ pub struct Upload {
     pub path: Vec<u8>,
     /// The node on which it got this path: a power loss there may give it back an older one.
     pub named_on: usize,
+    /// Another node than its own gave it a name: by that name its own node may get it.
+    pub named_elsewhere: bool,
     pub hash: ContentHash,
     pub size: u64,
     /// Names and modes that it had, one after the other: a daemon may meet it as each of them.
@@ -46,6 +48,13 @@ pub struct Upload {
     pub excused: bool,
     /// When a daemon published it, by node.
     pub published_ns: Vec<Option<u64>>,
+}
+
+impl Upload {
+    fn name(&mut self, node: usize, path: &[u8]) {
+        (self.path, self.named_on) = (path.to_vec(), node);
+        self.named_elsewhere |= node != self.node;
+    }
 }
 
 impl Oracle {
@@ -67,6 +76,7 @@ impl Oracle {
             node,
             path: path.to_vec(),
             named_on: node,
+            named_elsewhere: false,
             hash,
             size: content.len() as u64,
             versions: 1 + u64::from(temporary.is_some()),
@@ -100,7 +110,7 @@ impl Oracle {
         self.places.entry(hash).or_default().insert(path.to_vec());
         if let Some(id) = self.by_hash.get(&hash) {
             let upload = &mut self.uploads[*id];
-            (upload.path, upload.named_on) = (path.to_vec(), node);
+            upload.name(node, path);
             upload.versions += 1;
         }
     }
@@ -128,7 +138,7 @@ impl Oracle {
     /// The file that an upload is still writing got another name.
     pub fn moved(&mut self, node: usize, id: usize, path: &[u8]) {
         let upload = &mut self.uploads[id];
-        (upload.path, upload.named_on) = (path.to_vec(), node);
+        upload.name(node, path);
         self.places.entry(upload.hash).or_default().insert(path.to_vec());
     }
 

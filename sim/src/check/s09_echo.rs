@@ -50,6 +50,6 @@ fn contents_for(shared: &Shared, node: usize) -> u64 {
     let oracle = lock(&shared.oracle);
     // What was renamed elsewhere is new there.
     let uploads = oracle.uploads.iter();
-    let uploads = uploads.filter(|upload| upload.node != node || upload.named_on != node);
+    let uploads = uploads.filter(|upload| upload.node != node || upload.named_elsewhere);
     uploads.map(|upload| upload.versions).sum()
 }

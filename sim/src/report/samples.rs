@@ -172,6 +172,7 @@ fn upload(path: &[u8], hash: ContentHash, at_ns: u64) -> Upload {
         node: 0,
         path: path.to_vec(),
         named_on: 0,
+        named_elsewhere: false,
         hash,
         size: 5_120,
         versions: 1,

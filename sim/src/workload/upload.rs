@@ -234,10 +234,9 @@ impl Disk {
         // A directory above it may have got another name meanwhile.
         let present = present.as_deref().and_then(|present| self.in_share(present));
         let present = present.map(<[u8]>::to_vec);
-        if let Some(path) = &present
-            && self.inode(slot).links > 0
-        {
-            self.put(path, &content);
+        if self.inode(slot).links > 0 {
+            // A daemon may have taken it away meanwhile, as what it was before: it was put there.
+            self.put(present.as_deref().unwrap_or(path), &content);
         }
         let mut oracle = lock(&self.shared.oracle);
         let hash = oracle.digests.of(&content);
