@@ -49,6 +49,10 @@ pub fn shrink(plan: &Scenario, judge: &mut impl Judge) -> Scenario {
 }
 
 fn reduce(mut best: Scenario, judge: &mut impl Judge) -> Scenario {
+    // With batches of one entry, few events do what takes many otherwise.
+    let mut one_by_one = best.clone();
+    one_by_one.config.batch_entries_max = Some(1);
+    take_first(&mut best, &[one_by_one], judge);
     for _ in 0..ROUNDS_MAX {
         let before = best.to_toml();
         // Nodes first: with fewer of them, every run that follows is shorter.
