@@ -35,7 +35,7 @@ pub struct Upload {
     pub path: Vec<u8>,
     /// The node on which it got this path: a power loss there may give it back an older one.
     pub named_on: usize,
-    /// Another node than its own gave it a name: by that name its own node may get it.
+    /// Another node than its own gave it a name or a mode: as such its own node may get it.
     pub named_elsewhere: bool,
     pub hash: ContentHash,
     pub size: u64,
@@ -118,7 +118,9 @@ impl Oracle {
     /// The application changed the mode of a file with `content`.
     pub fn touched(&mut self, now_ns: u64, node: usize, path: &[u8], content: &Content, mode: u32) {
         if let Some(id) = self.by_hash.get(&self.digests.of(content)) {
-            self.uploads[*id].versions += 1;
+            let upload = &mut self.uploads[*id];
+            upload.versions += 1;
+            upload.named_elsewhere |= node != upload.node;
         }
         self.note(now_ns, node, path, content, What::Touched(mode));
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chainsync_core::batch::INLINE_BYTES_MAX;
 use serde::Serialize;
 
 use crate::check::{self, Invariant, SHARE};
@@ -206,19 +207,20 @@ fn living(world: &World, dead: &[String]) -> Vec<Arc<Machine>> {
 
 /// Whether a node has nothing to wait for but the `dead`. It asks the daemons, which is no judgement:
 /// the trees are what counts, and whoever says too early that it has converged is found by them.
-fn has_converged(machine: &Machine, dead: &[String]) -> bool {
+fn has_converged(machine: &Machine, dead: &[String], at_the_dead: bool) -> bool {
     let only_the_dead = |waiting: &String| {
         dead.iter().any(|name| {
             // As one that is halted it was heard of last.
             let rest = waiting.strip_prefix(name.as_str());
             rest.is_some_and(|rest| rest.starts_with(':') || rest.starts_with(" is halted:"))
-        })
+        }) || at_the_dead
+            && (waiting.ends_with(" paths not on disk yet") || waiting.ends_with(" changes behind"))
     };
     machine.status().is_some_and(|(_, status)| {
         status.shares.iter().all(|share| {
             share.converged
                 || (!dead.is_empty()
-                    && share.pending == 0
+                    && (share.pending == 0 || at_the_dead)
                     && !share.waiting_for.is_empty()
                     && share.waiting_for.iter().all(only_the_dead))
         })
@@ -289,6 +291,10 @@ fn says(machine: &Machine) -> String {
 fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<(), Failure> {
     world.shared.event("-", "phase", format_args!("converge"));
     world.ask_for_status(true);
+    // A large content follows its announcement, and has to come from somebody who lives.
+    let at_the_dead = lock(&world.shared.oracle).uploads.iter().any(|upload| {
+        upload.size > INLINE_BYTES_MAX && dead.contains(&world.machines[upload.node].name)
+    });
     loop {
         for _ in 0..LOOK_EVERY {
             world.step()?;
@@ -300,8 +306,8 @@ fn converge(world: &mut World, dead: &[String], deadline: Duration) -> Result<()
                 .status()
                 .is_some_and(|(_, status)| status.shares.iter().any(|share| share.halted.is_some()))
         });
-        let unconverged =
-            halted.or_else(|| living.iter().find(|machine| !has_converged(machine, dead)));
+        let unconverged = halted
+            .or_else(|| living.iter().find(|machine| !has_converged(machine, dead, at_the_dead)));
         let all_say_so =
             world.writers_are_done() && unconverged.is_none() && !world.awaits_anybody();
         let late = world.elapsed() > deadline;

@@ -172,8 +172,9 @@ impl<E: Env> Share<E> {
         let mut paths = Vec::new();
         let mut after = Aftermath::default();
         let mut writer = self.index.begin().map_err(ShareError::from)?;
+        let mut refused = false;
         for received in entries {
-            self.record_entry(&mut writer, from, received, &mut paths, &mut after)?;
+            refused |= self.record_entry(&mut writer, from, received, &mut paths, &mut after)?;
         }
         writer.set_cursor(from, batch.cursor).map_err(ShareError::from)?;
         if let Some(end) = &batch.end {
@@ -187,7 +188,8 @@ impl<E: Env> Share<E> {
         }
         let learnt = writer.state.knowledge != state.knowledge;
         let recorded = writer.state.head > state.head;
-        let durable = recorded;
+        // What was refused is acknowledged, too: nobody is to send its content again.
+        let durable = recorded || refused;
         let now = writer.commit(self.env.random_u64(), durable).map_err(ShareError::from)?;
         if recorded {
             self.env.probe(Point::IntentsDurable);
@@ -198,6 +200,7 @@ impl<E: Env> Share<E> {
         Ok(Applied { ack: Ack { number: batch.number, knowledge }, paths })
     }
 
+    /// Says whether the entry was refused, for a greater one.
     fn record_entry(
         &self,
         writer: &mut Writer,
@@ -205,13 +208,13 @@ impl<E: Env> Share<E> {
         received: StagedEntry,
         paths: &mut Vec<RelPath>,
         after: &mut Aftermath,
-    ) -> Result<(), ShareError> {
+    ) -> Result<bool, ShareError> {
         let StagedEntry { entry, content, name, problem } = received;
         let record = writer.record(&entry.path)?;
         if record.is_none() && writer.state.knowledge.covers(&entry.version.dot) {
             // Known once, and collected since (PROTOCOL A7).
             after.garbage.extend(name);
-            return Ok(());
+            return Ok(false);
         }
         let known = record.as_ref().map(|record| (&record.kind, &record.version));
         match merge(known, (&entry.kind, &entry.version)) {
@@ -221,6 +224,7 @@ impl<E: Env> Share<E> {
                 if conflict {
                     self.keep_refused(writer, &entry, content.as_ref(), record.as_ref())?;
                 }
+                return Ok(true);
             }
             Merge::Wins { conflict } => {
                 if conflict && let Some(record) = &record {
@@ -243,7 +247,7 @@ impl<E: Env> Share<E> {
                 paths.push(entry.path);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Step 3. The caller holds the gate.
