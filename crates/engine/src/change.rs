@@ -398,9 +398,12 @@ impl<E: Env> Share<E> {
                 && stat.is_some_and(|stat| stat.inode == noted.inode)
                 && let Ok(parent) = dirs.parent(&dir)
             {
-                // Not empty, or gone: somebody put something there, and that will be looked at.
-                let _ = self.vfs.remove_dir(&parent, dir.name());
+                let removed = self.vfs.remove_dir(&parent, dir.name());
                 dirs.forget(&dir);
+                if removed.is_err_and(|error| !crate::disk::is_absent(&error)) {
+                    // Somebody put something there that will be looked at: it goes with that.
+                    lock(&self.implied).insert(dir, noted);
+                }
             }
         }
         Ok(())
