@@ -114,15 +114,7 @@ impl<V: Vfs> Ground<'_, V> {
             }
         }
         if let Some(reader) = &self.reader {
-            let children = reader.children(dir).map_err(io::Error::other)?;
-            let live = children.into_iter().filter(|(_, record)| record.is_live_on_disk());
-            names.extend(live.map(|(path, _)| path));
-            // Those that were only there for what is below them.
-            for implied in reader.dirs_in(dir).map_err(io::Error::other)? {
-                if reader.any_live_on_disk_below(&implied).map_err(io::Error::other)? {
-                    names.insert(implied);
-                }
-            }
+            names.extend(reader.missing_in(dir, &names).map_err(io::Error::other)?);
         }
         Ok(names.into_iter().rev().collect())
     }

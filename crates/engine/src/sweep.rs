@@ -17,7 +17,6 @@ use chainsync_env::{Env, Vfs};
 use tokio::time::Instant;
 
 use crate::disk::{COOKIES, Dirs, is_exhausted, is_mount, own_path};
-use crate::index::Rows;
 use crate::ingest::{LOOK_PATHS_MAX, Looked, Occasion};
 use crate::share::{Share, ShareError};
 use crate::tasks::Later;
@@ -215,17 +214,7 @@ impl<E: Env> Share<E> {
             self.board.solved(dir);
         }
         let names: BTreeSet<RelPath> = names.into_iter().collect();
-        let reader = self.index.read()?;
-        let children = reader.children(dir)?.into_iter();
-        let live = children.filter(|(_, record)| record.is_live_on_disk());
-        let mut missing: BTreeSet<RelPath> = live.map(|(path, _)| path).collect();
-        // A directory may have been there without an entry of its own, for what is below it.
-        for implied in reader.dirs_in(dir)? {
-            if !names.contains(&implied) && reader.any_live_on_disk_below(&implied)? {
-                missing.insert(implied);
-            }
-        }
-        let missing = missing.difference(&names).cloned().collect();
+        let missing = self.index.read()?.missing_in(dir, &names)?;
         Ok(Swept { names: names.into_iter().collect(), missing })
     }
 

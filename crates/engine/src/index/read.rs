@@ -172,9 +172,31 @@ impl Reader {
         Ok(found)
     }
 
+    /// What is published in a directory and not among `names`, which are on disk: entries, and
+    /// directories that have none and were there for what is below them.
+    pub fn missing_in(
+        &self,
+        dir: Option<&RelPath>,
+        names: &BTreeSet<RelPath>,
+    ) -> Result<Vec<RelPath>, IndexError> {
+        let mut missing = BTreeSet::new();
+        for (path, record) in self.children(dir)? {
+            if record.is_live_on_disk() && !names.contains(&path) {
+                missing.insert(path);
+            }
+        }
+        for implied in self.dirs_in(dir)? {
+            let known = names.contains(&implied) || missing.contains(&implied);
+            if !known && self.any_live_on_disk_below(&implied)? {
+                missing.insert(implied);
+            }
+        }
+        Ok(missing.into_iter().collect())
+    }
+
     /// The directories in a directory below which the index has something, whether or not they have
     /// an entry themselves. Takes one or two lookups for each of them, however much is in them.
-    pub fn dirs_in(&self, dir: Option<&RelPath>) -> Result<BTreeSet<RelPath>, IndexError> {
+    pub(super) fn dirs_in(&self, dir: Option<&RelPath>) -> Result<BTreeSet<RelPath>, IndexError> {
         let (mut from, to) = dir.map_or((vec![1], None), |dir| {
             let (from, to) = deeper_keys(dir);
             (from, Some(to))
