@@ -163,24 +163,30 @@ impl TryFrom<&str> for RelPath {
 /// is, `\` doubled, everything else as `\xNN`.
 pub fn display_bytes(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
+        let mut rest = chunk.valid();
+        while let Some((at, char)) = rest.char_indices().find(|(_, char)| needs_escape(*char)) {
+            let (plain, escaped) = rest.split_at(at);
+            out.write_str(plain)?;
             match char {
                 '\\' => out.write_str("\\\\")?,
-                // Bidirectional overrides and other format characters can make a name lie.
-                control if control.is_control() || is_format(control) => {
-                    let mut buffer = [0; 4];
-                    for byte in control.encode_utf8(&mut buffer).bytes() {
-                        write!(out, "\\x{byte:02x}")?;
-                    }
-                }
-                plain => out.write_char(plain)?,
+                _ => write_escaped(&escaped.as_bytes()[..char.len_utf8()], out)?,
             }
+            rest = &escaped[char.len_utf8()..];
         }
-        for byte in chunk.invalid() {
-            write!(out, "\\x{byte:02x}")?;
-        }
+        out.write_str(rest)?;
+        write_escaped(chunk.invalid(), out)?;
     }
     Ok(())
+}
+
+fn write_escaped(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
+}
+
+/// Control characters, and format characters such as bidirectional overrides: they can make a name
+/// lie.
+fn needs_escape(char: char) -> bool {
+    char == '\\' || char.is_control() || is_format(char)
 }
 
 fn is_format(char: char) -> bool {
