@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use chainsync_core::{NodeName, Ring, ShareName};
+use chainsync_core::{NodeName, Policy, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
@@ -620,6 +620,14 @@ fn limits(config: &scenario::Config) -> Limits {
     Limits { batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max), ..defaults }
 }
 
+fn policy(config: &scenario::Config) -> Policy {
+    match config.policy {
+        Some(scenario::Policy::Younger) | None => Policy::Younger,
+        Some(scenario::Policy::KeepBoth) => Policy::KeepBoth,
+        Some(scenario::Policy::EditBeatsDelete) => Policy::EditBeatsDelete,
+    }
+}
+
 fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
     let peer = |name: &NodeName| Peer {
         name: name.clone(),
@@ -646,6 +654,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
+            policy: policy(config),
             limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),

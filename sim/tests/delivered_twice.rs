@@ -16,7 +16,9 @@ use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::knowledge::Recorded;
 use chainsync_core::version::{Dot, Stamp, Version};
 use chainsync_core::wire::{Batch, Cursor, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, PassEnd};
-use chainsync_core::{ContentHash, Knowledge, NodeName, RelPath, ReplicaId, Ring, ShareName};
+use chainsync_core::{
+    ContentHash, Knowledge, NodeName, Policy, RelPath, ReplicaId, Ring, ShareName,
+};
 use chainsync_engine::config::SWEEP_INTERVAL_DEFAULT;
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::{Net, Peer};
@@ -55,6 +57,7 @@ fn config() -> NodeConfig {
             durability: Durability::Batch,
             owner: false,
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
+            policy: Policy::Younger,
             limits: Default::default(),
         }],
         heartbeat: Duration::from_secs(1),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chainsync_core::batch::BATCH_ENTRIES_MAX;
-use chainsync_core::{NodeName, Ring, ShareName};
+use chainsync_core::{NodeName, Policy, Ring, ShareName};
 use chainsync_env::Peer;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct ShareConfig {
     pub owner: bool,
     /// How often the whole tree is looked at, as the last net; zero: never.
     pub sweep_interval: Duration,
+    /// What becomes of edits that lost. Set alike on all members.
+    pub policy: Policy,
     pub limits: Limits,
 }
 

@@ -25,6 +25,7 @@ mod link;
 mod links;
 pub mod node;
 mod pause;
+mod policy;
 mod publish;
 mod recover;
 mod reload;

@@ -125,19 +125,30 @@ impl<E: Env> Shared<E> {
 
     /// New settings for a share that stays.
     async fn renew(&self, share: &Arc<Share<E>>, settings: Settings) {
-        let patterns = settings.exclude.patterns() != share.settings().exclude.patterns();
-        if !patterns {
+        let before = share.settings();
+        let patterns = settings.exclude.patterns() != before.exclude.patterns();
+        let policy = settings.policy != before.policy;
+        if !patterns && !policy {
             share.set_settings(settings);
             return;
         }
-        // Nobody may look at what is no longer excluded before the index is in line with that.
+        // Nobody may look at what is no longer excluded, or heed a conflict of before, until the index
+        // is in line with that.
         let _gate = share.gate.lock().await;
         share.set_settings(settings);
         let worker = share.clone();
-        if let Err(error) = self.env.blocking(move || worker.retrack()).await {
+        let job = move || {
+            if patterns {
+                worker.retrack()?;
+            }
+            worker.begin_policy()
+        };
+        if let Err(error) = self.env.blocking(job).await {
             tracing::error!(share = %share.config.name, error = %Chain(&error), "the index is in trouble");
         }
-        share.hints.add_everything();
+        if patterns {
+            share.hints.add_everything();
+        }
     }
 
     /// Ends a share that was taken out. Its files, index and archive stay.

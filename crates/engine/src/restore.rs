@@ -240,7 +240,7 @@ impl<E: Env> Share<E> {
     }
 
     /// Copies a content out of the archive, piece by piece, and makes sure that it is the right one.
-    fn copy_kept(&self, kept: &File<E>, to: &File<E>, kind: &Kind) -> io::Result<()> {
+    pub fn copy_kept(&self, kept: &File<E>, to: &File<E>, kind: &Kind) -> io::Result<()> {
         let Kind::File { hash, mtime_ns, .. } = kind else { return Ok(()) };
         let mut hasher = ContentHasher::default();
         let mut buffer = vec![0; COPY_BYTES];

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chainsync_core::{NodeId, NodeName, Ring};
+use chainsync_core::{NodeId, NodeName, Policy, Ring};
 use chainsync_env::{Env, Peer};
 
 use crate::config::{Limits, NodeConfig, ShareConfig};
@@ -24,6 +24,7 @@ pub struct Settings {
     pub exclude: Exclude,
     pub limits: Limits,
     pub sweep_interval: Duration,
+    pub policy: Policy,
     /// The share was taken out of the configuration: its connections are to end.
     pub closed: bool,
 }
@@ -38,6 +39,7 @@ impl Settings {
             exclude: Exclude::new(&share.exclude)?,
             limits: share.limits.clone(),
             sweep_interval: share.sweep_interval,
+            policy: share.policy,
             closed: false,
         })
     }

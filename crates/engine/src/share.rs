@@ -79,6 +79,8 @@ pub struct Share<E: Env> {
     /// Effects may have happened that the index does not know: publishing failed half-way.
     pub doubtful: AtomicBool,
     pub sweeping: Sweeping,
+    /// Conflicts that the policy was applied to.
+    pub heeded: AtomicU64,
     /// Questions of `verify` being answered.
     pub inspections: Arc<tokio::sync::Semaphore>,
     staging_run: u64,
@@ -284,6 +286,7 @@ impl<E: Env> Share<E> {
             looking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
             sweeping: Sweeping::default(),
+            heeded: AtomicU64::new(0),
             inspections: Arc::new(tokio::sync::Semaphore::new(INSPECTIONS_MAX)),
             staging_run,
             staging_count: AtomicU64::new(0),

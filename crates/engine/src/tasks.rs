@@ -15,6 +15,7 @@ use crate::board::{Cause, View};
 use crate::ingest::{LOOK_PATHS_MAX, Occasion};
 use crate::large::digest::sleep_until_some;
 use crate::link::receive::Chain;
+use crate::policy;
 use crate::publish::PUBLISH_PATHS_MAX;
 use crate::share::{Share, ShareError, lock};
 use crate::sweep::{Net, look_slice, sweep};
@@ -205,7 +206,11 @@ async fn start<E: Env>(share: &Arc<Share<E>>) {
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();
-            share.env.blocking(move || worker.recover().and_then(|()| worker.retrack())).await
+            let job = move || {
+                let ready = worker.recover().and_then(|()| worker.retrack());
+                ready.and_then(|()| worker.begin_policy())
+            };
+            share.env.blocking(job).await
         };
         let result = match recovered {
             Ok(()) => sweep(share, &mut later).await,
@@ -283,6 +288,7 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 }
                 let paths = share.index.pending_paths();
                 publish_some(&share, paths).await;
+                heed_conflicts(&share).await;
                 let worker = share.clone();
                 let removed = share.env.blocking(move || {
                     worker.remove_spares().and(worker.discard_again())
@@ -303,12 +309,19 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 }
             }
             _ = touched.changed() => {
+                heed_conflicts(&share).await;
                 share.confirm_author();
                 share.board.write_row(false, |view| share.row(view));
                 share.board.update_states(share.now_ms());
                 sleep(ROW_PAUSE).await;
             }
         }
+    }
+}
+
+async fn heed_conflicts<E: Env>(share: &Arc<Share<E>>) {
+    if let Err(error) = policy::heed(share).await {
+        tracing::error!(error = %Chain(&error), "what lost waits for the share's policy: again soon");
     }
 }
 
@@ -381,6 +394,7 @@ impl<E: Env> Share<E> {
                 || self.is_looking()
                 || !self.hints.is_empty()
                 || self.has_held()
+                || self.has_unheeded()
                 || !self.digests.is_idle(),
             passing: view.passing,
             halted: view.halted.clone(),

@@ -99,11 +99,15 @@ pub enum Point {
     FirstLook,
     /// A content that no member has was given up.
     Abandoned,
+    /// An edit that lost was given a name beside the winner (`keep-both`).
+    CopyKept,
+    /// An edit that lost to a deletion was made again (`edit-beats-delete`).
+    EditAgain,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 19] = [
+    pub const ALL: [Point; 21] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -123,6 +127,8 @@ impl Point {
         Point::NewReplica,
         Point::FirstLook,
         Point::Abandoned,
+        Point::CopyKept,
+        Point::EditAgain,
     ];
 }
 
@@ -135,6 +141,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::Abandoned));
+        assert_eq!(Point::ALL.last(), Some(&Point::EditAgain));
     }
 }

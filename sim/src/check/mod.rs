@@ -6,6 +6,7 @@
 
 mod bypass;
 mod conflicts;
+mod expected;
 mod invariant;
 mod l01_equal;
 mod l02_quiet;
@@ -43,6 +44,7 @@ pub(crate) use l03_leftovers::{leftovers, staged_for};
 pub(crate) use l06_starved::BANDWIDTH_MIN;
 pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;
+pub(crate) use expected::{reached, visible};
 pub(crate) use s03_lost::{contents, lost};
 pub(crate) use s04_returned::returned;
 pub(crate) use s05_acknowledged::{Held, acknowledged};

@@ -318,6 +318,8 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "ContentMissing" => (Kind::Note, "records an entry without its content"),
         "FirstLook" => (Kind::Detail, "has looked at its whole tree"),
         "Abandoned" => (Kind::Note, "gives up a content that nobody has any more"),
+        "CopyKept" => (Kind::Note, "gives an edit that lost a name beside the winner"),
+        "EditAgain" => (Kind::Note, "makes an edit again that lost to a deletion"),
         "NewReplica" => (Kind::Note, "takes a new replica id"),
         other => {
             return mark(event, lane, Kind::Note, format!("passes {other}"));

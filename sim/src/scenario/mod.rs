@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chainsync_core::{NodeName, RelPath, Ring};
+use chainsync_env::Point;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub heartbeat: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Entries of one batch at most; no key of the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_entries_max: Option<u64>,
@@ -88,6 +91,14 @@ pub struct Config {
 pub enum Durability {
     Batch,
     None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    Younger,
+    KeepBoth,
+    EditBeatsDelete,
 }
 
 /// The simulated network.
@@ -120,6 +131,12 @@ pub struct Expect {
     pub lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
+    /// At most so many finished uploads that nobody took back are in archives only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<u64>,
+    /// Rare places in the engine that have to be passed, as `coverage` names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reaches: Vec<String>,
     /// Nodes that stay dead when everything else is healed: the others have to converge without
     /// them, and with them when they come back, last of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -184,7 +201,8 @@ impl Scenario {
         let expect = match raw.expect {
             None => Expect::default(),
             Some(expect) => {
-                check_dead(&expect.get_ref().dead, &nodes)
+                check_places(&expect.get_ref().reaches)
+                    .and_then(|()| check_dead(&expect.get_ref().dead, &nodes))
                     .map_err(|message| error(expect.span(), message))?;
                 expect.into_inner()
             }
@@ -267,6 +285,17 @@ impl Scenario {
     /// The first line of `about`.
     pub fn headline(&self) -> &str {
         self.about.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+    }
+}
+
+fn check_places(places: &[String]) -> Result<(), String> {
+    let known = || Point::ALL.iter().map(|point| format!("{point:?}"));
+    match places.iter().find(|place| known().all(|known| known != **place)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let known: Vec<String> = known().collect();
+            Err(format!("`{unknown}` is no place in the engine; these are: {}", known.join(", ")))
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Raw {
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
+    pub(super) policy: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
@@ -47,6 +48,7 @@ pub(super) struct RawShare {
     pub(super) durability: Option<Spanned<String>>,
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
+    pub(super) policy: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
 }
 
@@ -73,6 +75,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         durability: top.string("durability"),
         owner: top.boolean("owner"),
         sweep_interval: top.string("sweep_interval"),
+        policy: top.string("policy"),
         max_file_size: top.string("max_file_size"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
@@ -92,6 +95,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 durability: section.string("durability"),
                 owner: section.boolean("owner"),
                 sweep_interval: section.string("sweep_interval"),
+                policy: section.string("policy"),
                 max_file_size: section.string("max_file_size"),
             };
             section.finish();

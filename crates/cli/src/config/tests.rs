@@ -112,6 +112,7 @@ snapshot!(bad_listen, with("0.0.0.0:7420", "::7420"));
 snapshot!(bad_pattern, with("*.log", "{a,b"));
 snapshot!(pattern_that_is_a_comment, with("*.log", "#log"));
 snapshot!(bad_sweep_interval, with("node   =", "sweep_interval = \"often\"\nnode   ="));
+snapshot!(bad_policy, with("exclude =", "policy = \"oldest\"\nexclude ="));
 snapshot!(bad_size, with("node   =", "max_file_size = \"20\"\nnode   ="));
 snapshot!(size_of_a_wrong_type, with("exclude =", "max_file_size = 20\nexclude ="));
 snapshot!(relative_path, with("/var/www/html/images", "html/images"));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chainsync_core::{NodeId, NodeName, Ring, ShareName};
+use chainsync_core::{NodeId, NodeName, Policy, Ring, ShareName};
 use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
@@ -359,6 +359,7 @@ impl Validation<'_, '_> {
             durability: durability.unwrap_or_default(),
             owner: share.owner.or(default.owner).unwrap_or(false),
             sweep_interval: self.sweep_interval(share),
+            policy: self.policy(share),
             limits: Limits { max_file_size, ..Limits::default() },
         })
     }
@@ -434,6 +435,25 @@ impl Validation<'_, '_> {
                 let next = "\"batch\" survives power loss, \"none\" a crash of the daemon only";
                 self.error(text.span(), title, "expected \"batch\" or \"none\"", next);
                 None
+            }
+        }
+    }
+
+    /// A share's own, or the one for all shares.
+    fn policy(&mut self, share: &RawShare) -> Policy {
+        let Some(text) = share.policy.as_ref().or(self.raw.policy.as_ref()) else {
+            return Policy::default();
+        };
+        match text.get_ref().as_str() {
+            "younger" => Policy::Younger,
+            "keep-both" => Policy::KeepBoth,
+            "edit-beats-delete" => Policy::EditBeatsDelete,
+            other => {
+                let title = format!("`{}` is no policy for conflicts", other.escape_debug());
+                let label = "expected \"younger\", \"keep-both\" or \"edit-beats-delete\"";
+                let next = "\"younger\" keeps the older edit in the archive, \"keep-both\" also beside the younger one";
+                self.error(text.span(), title, label, next);
+                Policy::default()
             }
         }
     }

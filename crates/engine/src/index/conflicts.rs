@@ -46,6 +46,23 @@ impl Reader {
         Ok(found)
     }
 
+    /// The conflicts behind `after`, at most `max`, the oldest first.
+    pub fn conflicts_after(
+        &self,
+        after: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Conflict, ConflictNote)>, IndexError> {
+        let conflicts = open(&self.transaction, CONFLICTS)?;
+        let rows = conflicts.range(after.saturating_add(1)..).map_err(storage)?;
+        rows.take(max)
+            .map(|row| {
+                let (number, value) = row.map_err(storage)?;
+                let number = number.value();
+                Ok((number, decode("conflict", value.value())?, self.conflict_note(number)?))
+            })
+            .collect()
+    }
+
     fn conflict_note(&self, number: u64) -> Result<ConflictNote, IndexError> {
         let notes = open(&self.transaction, CONFLICT_NOTES)?;
         let row = get(&notes, number)?;

@@ -16,6 +16,7 @@
 //! ```
 
 mod conflicts;
+mod heeded;
 mod paused;
 mod read;
 mod schema;
@@ -39,6 +40,7 @@ use thiserror::Error;
 use crate::signal;
 
 pub use conflicts::ConflictNote;
+pub use heeded::Heeded;
 pub use read::{Reader, Rows};
 pub use write::Writer;
 

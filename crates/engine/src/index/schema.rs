@@ -26,6 +26,8 @@ pub const META_STATE: &str = "state";
 pub const META_EXCLUDE: &str = "exclude";
 /// There while the share is paused. Not in the state: a build that does not know it would lose it.
 pub const META_PAUSED: &str = "paused";
+/// How far the policy for conflicts was applied, and which.
+pub const META_HEEDED: &str = "heeded";
 
 const SEPARATOR: u8 = 0;
 

@@ -1,0 +1,297 @@
+//! What a share's policy does for edits that lost: copies beside the winner, or edits made again over
+//! a deletion. See [`chainsync_core::policy`].
+//!
+//! Goes through the conflict log behind the commits that wrote it, and notes in the index how far it
+//! came: nothing is forgotten by a crash, and nothing is done for conflicts of an earlier policy. What
+//! it makes is a change of this node like any other, published from staging.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chainsync_core::entry::{Merge, merge};
+use chainsync_core::policy::{again, copy_of};
+use chainsync_core::{Dot, Entry, Kind, NodeName, Policy, ReplicaId};
+use chainsync_env::{Env, Point};
+
+use crate::change::Aftermath;
+use crate::disk::Dirs;
+use crate::index::{Conflict, Heeded, Reader, Rows, Writer};
+use crate::share::{Share, ShareError, intent_for};
+
+/// Conflicts gone through in one job.
+const CONFLICTS_MAX: usize = 256;
+/// Of these, so many contents are made ready before they are committed.
+const DEEDS_MAX: usize = 32;
+
+/// Something to do for a loser, with its content in staging.
+struct Deed {
+    staged: String,
+    what: What,
+}
+
+enum What {
+    /// The loser, and whose it was.
+    Copy(Entry, NodeName),
+    Again(Entry),
+}
+
+/// What one job comes to.
+#[derive(Default)]
+struct Deeds {
+    deeds: Vec<Deed>,
+    /// Every conflict up to here needs nothing more once the deeds are done.
+    upto: u64,
+    /// That has to be noted.
+    noted: Option<Heeded>,
+    /// Whether there was more than one job's worth.
+    more: bool,
+}
+
+/// What a conflict asks for.
+enum Verdict {
+    Nothing,
+    /// The content has not been displaced from its name yet.
+    NotYet,
+    Do(What),
+}
+
+/// Applies the policy to what was noticed since. The caller does not hold the gate.
+pub async fn heed<E: Env>(share: &Arc<Share<E>>) -> Result<(), ShareError> {
+    while share.has_unheeded() && share.board.halted().is_none() {
+        let worker = share.clone();
+        let deeds = share.env.blocking(move || worker.prepare_deeds()).await?;
+        let more = deeds.more;
+        let _gate = share.gate.lock().await;
+        let worker = share.clone();
+        share.env.blocking(move || worker.do_deeds(deeds)).await?;
+        if !more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl<E: Env> Share<E> {
+    /// Whether conflicts were noticed that the policy has not been applied to.
+    pub fn has_unheeded(&self) -> bool {
+        self.settings().policy != Policy::Younger
+            && self.index.state().conflicts > self.heeded.load(Ordering::Relaxed)
+    }
+
+    /// At start, and when the policy changes: the conflicts of another policy are left as they are. The
+    /// caller holds the gate.
+    pub fn begin_policy(&self) -> Result<(), ShareError> {
+        let policy = self.settings().policy;
+        let reader = self.index.read()?;
+        let heeded = match reader.heeded()? {
+            Some(heeded) if heeded.policy == policy => heeded,
+            None if policy == Policy::Younger => return Ok(()),
+            _ => {
+                let heeded = Heeded { policy, upto: reader.state().conflicts };
+                let mut writer = self.index.begin()?;
+                writer.set_heeded(heeded)?;
+                writer.commit(self.env.random_u64(), true)?;
+                heeded
+            }
+        };
+        self.heeded.store(heeded.upto, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the contents ready, without the gate.
+    fn prepare_deeds(&self) -> Result<Deeds, ShareError> {
+        let reader = self.index.read()?;
+        let policy = self.settings().policy;
+        let from = self.heeded.load(Ordering::Relaxed);
+        let mut deeds = Deeds { upto: from, ..Deeds::default() };
+        let mut waiting = false;
+        let conflicts = reader.conflicts_after(from, CONFLICTS_MAX)?;
+        let whole = conflicts.len() < CONFLICTS_MAX;
+        for (number, conflict, note) in conflicts {
+            match self.verdict(&reader, policy, &conflict, note.loser)? {
+                Verdict::Nothing => {}
+                Verdict::NotYet => waiting = true,
+                Verdict::Do(_) if deeds.deeds.len() >= DEEDS_MAX => {
+                    deeds.more = true;
+                    break;
+                }
+                Verdict::Do(what) => {
+                    if let Some(staged) = self.stage_archived(&conflict.kind)? {
+                        deeds.deeds.push(Deed { staged, what });
+                    }
+                }
+            }
+            if !waiting {
+                deeds.upto = number;
+            }
+        }
+        deeds.more |= !whole && !waiting;
+        let upto = deeds.upto;
+        deeds.noted = (upto > from).then_some(Heeded { policy, upto });
+        Ok(deeds)
+    }
+
+    fn verdict(
+        &self,
+        rows: &Reader,
+        policy: Policy,
+        conflict: &Conflict,
+        loser: Option<NodeName>,
+    ) -> Result<Verdict, ShareError> {
+        let Conflict { path, kind, version, .. } = conflict;
+        let entry = Entry { path: path.clone(), kind: kind.clone(), version: version.clone() };
+        let what = match policy {
+            Policy::Younger => return Ok(Verdict::Nothing),
+            Policy::KeepBoth => {
+                let Some(node) = loser.or_else(|| self.board.author(version.dot.replica)) else {
+                    // Whoever made it knows itself.
+                    return Ok(Verdict::Nothing);
+                };
+                match copy_of(&entry, &node, version.dot) {
+                    Some(copy) if rows.record(&copy.path)?.is_none() => What::Copy(entry, node),
+                    _ => return Ok(Verdict::Nothing),
+                }
+            }
+            Policy::EditBeatsDelete => {
+                let mine = self.authors().contains(&version.dot.replica);
+                if !mine || !is_beaten_by_deletion(rows, &entry)? {
+                    return Ok(Verdict::Nothing);
+                }
+                What::Again(entry)
+            }
+        };
+        let Some((hash, _)) = kind.content() else { return Ok(Verdict::Do(what)) };
+        if self.archive.has(&hash).map_err(ShareError::disk("reading the archive"))? {
+            return Ok(Verdict::Do(what));
+        }
+        // It will be in the archive when it has been displaced and nobody has it open any more.
+        let at_its_name = rows.record(path)?.and_then(|record| record.published());
+        let held = rows.held()?.into_iter().map(|(_, held)| held);
+        let mut places = at_its_name.into_iter().chain(
+            held.filter(|held| held.path == *path).map(|held| held.was),
+        );
+        let comes = places.any(|published| published.version.dot == version.dot);
+        Ok(if comes { Verdict::NotYet } else { Verdict::Nothing })
+    }
+
+    /// Puts what lost into staging, durable; nothing if the archive does not have it whole.
+    fn stage_archived(&self, kind: &Kind) -> Result<Option<String>, ShareError> {
+        let kept = match kind.content() {
+            None => None,
+            Some((hash, _)) => {
+                let kept = self.archive.open(&hash).map_err(ShareError::disk("reading the archive"))?;
+                let Some((file, _)) = kept else { return Ok(None) };
+                Some(file)
+            }
+        };
+        let mut dirs = Dirs::new(&self.vfs);
+        let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        let name = self.staging_name();
+        let staged = self.stage(&staging, &name, kind, None).and_then(|file| {
+            if let (Some(kept), Some(file)) = (&kept, &file) {
+                self.copy_kept(kept, file, kind)?;
+            }
+            let files: Vec<_> = file.into_iter().collect();
+            self.sync(&files, std::slice::from_ref(&staging))
+        });
+        let Err(error) = staged else { return Ok(Some(name)) };
+        // Best effort: the error is told.
+        let _ = self.discard([name]);
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            tracing::error!("a content in the archive is damaged: it stays there");
+            return Ok(None);
+        }
+        Err(ShareError::disk("staging what lost")(error))
+    }
+
+    /// Records what was made ready, where it still holds. The caller holds the gate.
+    fn do_deeds(&self, deeds: Deeds) -> Result<(), ShareError> {
+        self.settle_doubts()?;
+        let Deeds { deeds, upto, noted, .. } = deeds;
+        if deeds.is_empty() && noted.is_none() {
+            return Ok(());
+        }
+        let mut after = Aftermath::default();
+        let mut writer = self.index.begin()?;
+        for Deed { staged, what } in deeds {
+            let author = self.author();
+            let (entry, point) = match what {
+                What::Copy(loser, node) => {
+                    let Some(copy) = copy_of(&loser, &node, self.dot_after(&writer, author)) else {
+                        continue;
+                    };
+                    (copy, Point::CopyKept)
+                }
+                What::Again(edit) => {
+                    let Some(known) = writer.record(&edit.path)? else {
+                        after.garbage.push(staged);
+                        continue;
+                    };
+                    let dot = self.dot_after(&writer, author);
+                    (again(&edit, &known.version, author, dot), Point::EditAgain)
+                }
+            };
+            if self.record_deed(&mut writer, &entry, author, &staged, &mut after)? {
+                self.env.probe(point);
+                tracing::info!(path = %entry.path, "an edit that lost is here again: the share's policy");
+            } else {
+                after.garbage.push(staged);
+            }
+        }
+        if let Some(heeded) = noted {
+            writer.set_heeded(heeded)?;
+        }
+        writer.commit(self.env.random_u64(), true)?;
+        self.heeded.store(upto, Ordering::Relaxed);
+        self.board.touch();
+        self.finish(after)
+    }
+
+    /// The dot that the next change made under `author` takes.
+    fn dot_after(&self, writer: &Writer, author: ReplicaId) -> Dot {
+        let last = writer.state.author.filter(|last| last.replica == author);
+        Dot { replica: author, counter: last.map_or(1, |last| last.counter + 1) }
+    }
+
+    /// Says whether the entry was recorded: nobody was quicker.
+    fn record_deed(
+        &self,
+        writer: &mut Writer,
+        entry: &Entry,
+        author: ReplicaId,
+        staged: &str,
+        after: &mut Aftermath,
+    ) -> Result<bool, ShareError> {
+        let record = writer.record(&entry.path)?;
+        let free = record.as_ref().is_none_or(|record| {
+            // A deletion of the loser; a copy's path must be free of deletions, too.
+            !record.kind.is_live() && entry.version.past.covers(&record.version.dot)
+        });
+        let known = record.as_ref().map(|record| (&record.kind, &record.version));
+        let wins = matches!(merge(known, (&entry.kind, &entry.version)), Merge::Wins { .. });
+        if !free || !wins {
+            return Ok(false);
+        }
+        let dot = writer.next_dot(author);
+        debug_assert_eq!(dot, entry.version.dot);
+        writer.know(entry)?;
+        if let Some(old) = writer.remove_intent(&entry.path)?.and_then(|old| old.staged) {
+            after.garbage.push(old);
+        }
+        writer.put_intent(&entry.path, &intent_for(entry, Some(staged.to_owned()), None))?;
+        self.project_around(writer, entry, record.as_ref(), after)?;
+        after.publish.push(entry.path.clone());
+        after.moved = true;
+        Ok(true)
+    }
+}
+
+/// Whether an edit lost to a deletion, known here, that was made without knowing it.
+fn is_beaten_by_deletion(rows: &impl Rows, edit: &Entry) -> Result<bool, ShareError> {
+    let known = rows.record(&edit.path)?;
+    Ok(known.is_some_and(|known| {
+        !known.kind.is_live()
+            && known.version.concurrent(&edit.version)
+            && known.version.stamp > edit.version.stamp
+    }))
+}

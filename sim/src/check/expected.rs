@@ -1,0 +1,49 @@
+//! What a scenario expects beside the promises that always hold: that its rare places are passed, and
+//! that what lost is more than a file in an archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chainsync_core::ContentHash;
+
+use super::{Invariant, Machines};
+use crate::failure::Failure;
+use crate::shared::{Shared, lock};
+
+/// Every one of these places in the engine was passed, on any node.
+pub(crate) fn reached(shared: &Shared, places: &[String], now_ns: u64) -> Result<(), Failure> {
+    let coverage = lock(&shared.coverage);
+    let missing = places.iter().find(|place| !coverage.contains_key(*place));
+    missing.map_or(Ok(()), |place| {
+        let sentence = format!("the scenario is about a place that no daemon has passed: {place}");
+        Err(Failure::new(Invariant::Expected, now_ns, sentence))
+    })
+}
+
+/// At most `allowed` uploads that nobody took back are in no tree any more, whatever archives hold.
+/// `current`: what each node's tree holds.
+pub(crate) fn visible(
+    shared: &Shared,
+    machines: &Machines,
+    current: &[BTreeMap<Vec<u8>, ContentHash>],
+    allowed: u64,
+    now_ns: u64,
+) -> Result<(), Failure> {
+    let contents: Vec<BTreeSet<&ContentHash>> =
+        current.iter().map(|tree| tree.values().collect()).collect();
+    let oracle = lock(&shared.oracle);
+    let mut hidden = oracle
+        .standing()
+        .filter(|upload| !contents.iter().all(|tree| tree.contains(&upload.hash)));
+    let Some(first) = hidden.next() else { return Ok(()) };
+    let count = 1 + hidden.count() as u64;
+    if count <= allowed {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{count} finished uploads are in no tree ({allowed} allowed); the first was finished on {}",
+        machines[first.node].name
+    );
+    Err(Failure::new(Invariant::Expected, now_ns, sentence)
+        .on(&machines[first.node].name)
+        .at_path(&first.path))
+}
