@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
 use crate::machine::Machine;
 use crate::record::Record;
-use crate::scenario::{Event, Scenario};
+use crate::scenario::{Event, Policy, Scenario};
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 use crate::world::World;
@@ -378,7 +378,8 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     report.lost = check::lost(shared, machines, &contents, now_ns, allowed)?;
     let bandwidth = scenario.network.bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0);
     let fast = world.healthy && bandwidth >= check::BANDWIDTH_MIN;
-    check::judge(shared, machines, &contents, now_ns, fast)?;
+    let again = scenario.config.policy == Some(Policy::EditBeatsDelete);
+    check::judge(shared, machines, &contents, now_ns, fast, again)?;
     check::echo(shared, machines, now_ns, world.healthy)?;
     check::leftovers(machines, now_ns)?;
     if let Some(expected) = scenario.expect.conflicts {

@@ -5,23 +5,34 @@
 //! came: nothing is forgotten by a crash, and nothing is done for conflicts of an earlier policy. What
 //! it makes is a change of this node like any other, published from staging.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::policy::{again, copy_of};
 use chainsync_core::{Dot, Entry, Kind, NodeName, Policy, ReplicaId};
 use chainsync_env::{Env, Point};
+use tokio::time::Instant;
 
 use crate::change::Aftermath;
 use crate::disk::Dirs;
 use crate::index::{Conflict, Heeded, Reader, Rows, Writer};
-use crate::share::{Share, ShareError, intent_for};
+use crate::share::{Share, ShareError, intent_for, lock};
 
 /// Conflicts gone through in one job.
 const CONFLICTS_MAX: usize = 256;
 /// Of these, so many contents are made ready before they are committed.
 const DEEDS_MAX: usize = 32;
+
+/// How far the policy has been applied.
+#[derive(Default)]
+pub struct Heeding {
+    /// Every conflict up to here, as the index notes it.
+    upto: AtomicU64,
+    /// Since when conflicts have been waiting for somebody else's copy. At most one job's.
+    since: Mutex<BTreeMap<u64, Instant>>,
+}
 
 /// Something to do for a loser, with its content in staging.
 struct Deed {
@@ -75,7 +86,7 @@ impl<E: Env> Share<E> {
     /// Whether conflicts were noticed that the policy has not been applied to.
     pub fn has_unheeded(&self) -> bool {
         self.settings().policy != Policy::Younger
-            && self.index.state().conflicts > self.heeded.load(Ordering::Relaxed)
+            && self.index.state().conflicts > self.heeding.upto.load(Ordering::Relaxed)
     }
 
     /// At start, and when the policy changes: the conflicts of another policy are left as they are. The
@@ -94,31 +105,40 @@ impl<E: Env> Share<E> {
                 heeded
             }
         };
-        self.heeded.store(heeded.upto, Ordering::Relaxed);
+        self.heeding.upto.store(heeded.upto, Ordering::Relaxed);
         Ok(())
     }
 
     /// Makes the contents ready, without the gate.
     fn prepare_deeds(&self) -> Result<Deeds, ShareError> {
+        let mut deeds = Vec::new();
+        let prepared = self.prepare_into(&mut deeds);
+        if prepared.is_err() {
+            // Best effort: a full disk must not fill further with every try.
+            let _ = self.discard(deeds.drain(..).map(|deed| deed.staged));
+        }
+        Ok(Deeds { deeds, ..prepared? })
+    }
+
+    fn prepare_into(&self, staged: &mut Vec<Deed>) -> Result<Deeds, ShareError> {
         let reader = self.index.read()?;
         let policy = self.settings().policy;
-        let from = self.heeded.load(Ordering::Relaxed);
+        let from = self.heeding.upto.load(Ordering::Relaxed);
         let mut deeds = Deeds { upto: from, ..Deeds::default() };
         let mut waiting = false;
         let conflicts = reader.conflicts_after(from, CONFLICTS_MAX)?;
         let whole = conflicts.len() < CONFLICTS_MAX;
         for (number, conflict, note) in conflicts {
-            match self.verdict(&reader, policy, &conflict, note.loser)? {
+            match self.verdict(&reader, policy, (number, &conflict), note.loser)? {
                 Verdict::Nothing => {}
                 Verdict::NotYet => waiting = true,
-                Verdict::Do(_) if deeds.deeds.len() >= DEEDS_MAX => {
+                Verdict::Do(_) if staged.len() >= DEEDS_MAX => {
                     deeds.more = true;
                     break;
                 }
                 Verdict::Do(what) => {
-                    if let Some(staged) = self.stage_archived(&conflict.kind)? {
-                        deeds.deeds.push(Deed { staged, what });
-                    }
+                    let name = self.stage_archived(&conflict.kind)?;
+                    staged.extend(name.map(|staged| Deed { staged, what }));
                 }
             }
             if !waiting {
@@ -135,7 +155,7 @@ impl<E: Env> Share<E> {
         &self,
         rows: &Reader,
         policy: Policy,
-        conflict: &Conflict,
+        (number, conflict): (u64, &Conflict),
         loser: Option<NodeName>,
     ) -> Result<Verdict, ShareError> {
         let Conflict { path, kind, version, .. } = conflict;
@@ -148,9 +168,14 @@ impl<E: Env> Share<E> {
                     return Ok(Verdict::Nothing);
                 };
                 match copy_of(&entry, &node, version.dot) {
-                    Some(copy) if rows.record(&copy.path)?.is_none() => What::Copy(entry, node),
+                    Some(copy) if rows.record(&copy.path)?.is_none() => {}
                     _ => return Ok(Verdict::Nothing),
                 }
+                // One copy will do, unless its author is gone.
+                if node != self.me && self.is_early(number) {
+                    return Ok(Verdict::NotYet);
+                }
+                What::Copy(entry, node)
             }
             Policy::EditBeatsDelete => {
                 let mine = self.authors().contains(&version.dot.replica);
@@ -167,11 +192,20 @@ impl<E: Env> Share<E> {
         // It will be in the archive when it has been displaced and nobody has it open any more.
         let at_its_name = rows.record(path)?.and_then(|record| record.published());
         let held = rows.held()?.into_iter().map(|(_, held)| held);
-        let mut places = at_its_name.into_iter().chain(
-            held.filter(|held| held.path == *path).map(|held| held.was),
-        );
+        let mut places = at_its_name
+            .into_iter()
+            .chain(held.filter(|held| held.path == *path).map(|held| held.was));
         let comes = places.any(|published| published.version.dot == version.dot);
         Ok(if comes { Verdict::NotYet } else { Verdict::Nothing })
+    }
+
+    /// Whether the author of what lost in a conflict is still given time to make the copy: twice the
+    /// time after which a silent node is dead, from when this was asked first.
+    fn is_early(&self, number: u64) -> bool {
+        let now = Instant::now();
+        let mut since = lock(&self.heeding.since);
+        let first = *since.entry(number).or_insert(now);
+        now < first + self.dead_after() * 2
     }
 
     /// Puts what lost into staging, durable; nothing if the archive does not have it whole.
@@ -179,7 +213,8 @@ impl<E: Env> Share<E> {
         let kept = match kind.content() {
             None => None,
             Some((hash, _)) => {
-                let kept = self.archive.open(&hash).map_err(ShareError::disk("reading the archive"))?;
+                let kept =
+                    self.archive.open(&hash).map_err(ShareError::disk("reading the archive"))?;
                 let Some((file, _)) = kept else { return Ok(None) };
                 Some(file)
             }
@@ -206,7 +241,16 @@ impl<E: Env> Share<E> {
 
     /// Records what was made ready, where it still holds. The caller holds the gate.
     fn do_deeds(&self, deeds: Deeds) -> Result<(), ShareError> {
-        self.settle_doubts()?;
+        let names: Vec<String> = deeds.deeds.iter().map(|deed| deed.staged.clone()).collect();
+        let done = self.settle_doubts().and_then(|()| self.record_deeds(deeds));
+        // As with a batch: what a failed commit names may be there when the index is opened again.
+        if done.as_ref().is_err_and(|error| !matches!(error, ShareError::Index(_))) {
+            let _ = self.discard(names);
+        }
+        done
+    }
+
+    fn record_deeds(&self, deeds: Deeds) -> Result<(), ShareError> {
         let Deeds { deeds, upto, noted, .. } = deeds;
         if deeds.is_empty() && noted.is_none() {
             return Ok(());
@@ -218,6 +262,7 @@ impl<E: Env> Share<E> {
             let (entry, point) = match what {
                 What::Copy(loser, node) => {
                     let Some(copy) = copy_of(&loser, &node, self.dot_after(&writer, author)) else {
+                        after.garbage.push(staged);
                         continue;
                     };
                     (copy, Point::CopyKept)
@@ -242,7 +287,8 @@ impl<E: Env> Share<E> {
             writer.set_heeded(heeded)?;
         }
         writer.commit(self.env.random_u64(), true)?;
-        self.heeded.store(upto, Ordering::Relaxed);
+        self.heeding.upto.store(upto, Ordering::Relaxed);
+        lock(&self.heeding.since).retain(|number, _| *number > upto);
         self.board.touch();
         self.finish(after)
     }

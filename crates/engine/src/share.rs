@@ -30,6 +30,7 @@ use crate::large::digest::Digests;
 use crate::large::pull::Pulls;
 use crate::large::spares::Spares;
 use crate::links::Links;
+use crate::policy::Heeding;
 use crate::root::RootTrouble;
 use crate::settings::Settings;
 use crate::signal;
@@ -79,8 +80,7 @@ pub struct Share<E: Env> {
     /// Effects may have happened that the index does not know: publishing failed half-way.
     pub doubtful: AtomicBool,
     pub sweeping: Sweeping,
-    /// Conflicts that the policy was applied to.
-    pub heeded: AtomicU64,
+    pub heeding: Heeding,
     /// Questions of `verify` being answered.
     pub inspections: Arc<tokio::sync::Semaphore>,
     staging_run: u64,
@@ -286,7 +286,7 @@ impl<E: Env> Share<E> {
             looking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
             sweeping: Sweeping::default(),
-            heeded: AtomicU64::new(0),
+            heeding: Heeding::default(),
             inspections: Arc::new(tokio::sync::Semaphore::new(INSPECTIONS_MAX)),
             staging_run,
             staging_count: AtomicU64::new(0),

@@ -31,9 +31,8 @@ pub(crate) fn visible(
     let contents: Vec<BTreeSet<&ContentHash>> =
         current.iter().map(|tree| tree.values().collect()).collect();
     let oracle = lock(&shared.oracle);
-    let mut hidden = oracle
-        .standing()
-        .filter(|upload| !contents.iter().all(|tree| tree.contains(&upload.hash)));
+    let mut hidden =
+        oracle.standing().filter(|upload| !contents.iter().all(|tree| tree.contains(&upload.hash)));
     let Some(first) = hidden.next() else { return Ok(()) };
     let count = 1 + hidden.count() as u64;
     if count <= allowed {

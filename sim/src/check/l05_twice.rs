@@ -5,16 +5,17 @@
 //! delivers it twice. Then no name may change hands again: on each node, each content is published at
 //! a path as often as the application put it there, on any node, and once more for each death of that
 //! node's daemon, whose recovery does again what it cannot know to be done; and so it is when the disk
-//! refuses something right after a publication. That the times stay as
-//! they are is part of L1.
+//! refuses something right after a publication. Where edits that lost to a deletion are made again, they
+//! are published again, once for each deletion at that name at most. That the times stay as they are is
+//! part of L1.
 
 use super::Invariant;
 use super::s04_returned::with_imports;
 use crate::failure::Failure;
 use crate::ledger::{IncidentKind, Ledger, What};
 
-/// `names`: the nodes, in ring order.
-pub(crate) fn twice(ledger: &Ledger, names: &[&str]) -> Result<(), Failure> {
+/// `names`: the nodes, in ring order. `again`: edits are made again that lost to a deletion.
+pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), Failure> {
     let deaths = |node: usize| {
         let incidents = ledger.incidents().iter().filter(|incident| incident.node == node);
         // A daemon that begins anew, in whatever way the one before it ended, but for the first.
@@ -32,7 +33,8 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str]) -> Result<(), Failure> {
                     && !Ledger::is_unnoted(ledger.incidents(), fact)
             });
             let published: Vec<u64> = published.map(|fact| fact.at_ns).collect();
-            let due = puts.max(1) + deaths[node];
+            let removals = if again { ledger.removals(path) as usize } else { 0 };
+            let due = puts.max(1) + deaths[node] + removals;
             if published.len() > due {
                 let sentence = format!(
                     "the daemon published the same content {} times, and the application had put \
@@ -60,7 +62,7 @@ mod tests {
         let note = |ledger: &mut Ledger, at_ns, node, what| {
             ledger.note(b"a", ContentHash::of(b"x"), Fact { at_ns, node, what });
         };
-        let judge = |ledger: &Ledger| twice(ledger, &["apollo", "hermes"]).err();
+        let judge = |ledger: &Ledger| twice(ledger, &["apollo", "hermes"], false).err();
         note(&mut ledger, 1, 0, What::Put);
         note(&mut ledger, 2, 1, What::Published);
         ledger.happened(0, 1, IncidentKind::Started);

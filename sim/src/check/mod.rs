@@ -37,6 +37,7 @@ use crate::shared::{Shared, lock};
 pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
+pub(crate) use expected::{reached, visible};
 pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};
@@ -44,7 +45,6 @@ pub(crate) use l03_leftovers::{leftovers, staged_for};
 pub(crate) use l06_starved::BANDWIDTH_MIN;
 pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;
-pub(crate) use expected::{reached, visible};
 pub(crate) use s03_lost::{contents, lost};
 pub(crate) use s04_returned::returned;
 pub(crate) use s05_acknowledged::{Held, acknowledged};
@@ -65,21 +65,23 @@ pub(crate) type Machines = [Arc<Machine>];
 pub(crate) type Contents = [BTreeMap<Vec<u8>, ContentHash>];
 
 /// Everything that is judged from the ledger and the frames, at the end. `healthy`: without faults.
-/// `fast`: no fault, and links that are no reason to wait.
+/// `fast`: no fault, and links that are no reason to wait. `again`: edits are made again that lost to a
+/// deletion.
 pub(crate) fn judge(
     shared: &Shared,
     machines: &Machines,
     contents: &Contents,
     now_ns: u64,
     fast: bool,
+    again: bool,
 ) -> Result<(), Failure> {
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     let oracle = lock(&shared.oracle);
     let frames = lock(&shared.frames);
     returned(&oracle.ledger, &names, contents, now_ns)?;
     s06_ahead::tombstones(&oracle.ledger, &frames)?;
-    s09_links::crossings(&oracle.ledger, &names, &frames)?;
+    s09_links::crossings(&oracle.ledger, &names, &frames, again)?;
     s10_bounds::frames_within(&frames)?;
-    l05_twice::twice(&oracle.ledger, &names)?;
+    l05_twice::twice(&oracle.ledger, &names, again)?;
     if fast { l06_starved::starved(&oracle) } else { Ok(()) }
 }

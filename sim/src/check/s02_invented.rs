@@ -4,12 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use chainsync_core::policy::is_copy;
+
 use super::Invariant;
 use crate::failure::Failure;
 use crate::trace::Shown;
-
-/// The part of a name that marks a copy which the policy `keep-both` makes.
-const CONFLICT_MARK: &[u8] = b".conflict-";
 
 /// `places`: where the content belongs.
 pub(crate) fn in_place(
@@ -17,7 +16,8 @@ pub(crate) fn in_place(
     path: &[u8],
     now_ns: u64,
 ) -> Result<(), Failure> {
-    if places.contains(path) || is_conflict_copy(path) {
+    // The policy `keep-both` makes copies.
+    if places.contains(path) || is_copy(path) {
         return Ok(());
     }
     let example = places.first().map(|path| Shown(path).to_string()).unwrap_or_default();
@@ -25,10 +25,6 @@ pub(crate) fn in_place(
         "the daemon published a content under a name that nobody gave it; it belongs at {example}"
     );
     Err(Failure::new(Invariant::S2, now_ns, sentence))
-}
-
-fn is_conflict_copy(path: &[u8]) -> bool {
-    path.windows(CONFLICT_MARK.len()).any(|window| window == CONFLICT_MARK)
 }
 
 #[cfg(test)]

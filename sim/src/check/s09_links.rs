@@ -4,12 +4,15 @@
 //! A content that the application put at a path more than once (it renamed it there and back, it
 //! changed its mode) is as many versions, and may cross as often. A node whose index was lost or
 //! restored has forgotten what it knew: links to and from it are not judged, and as it imports its
-//! tree, each content in it is a version of its own, which the others lack. Own writes that cause
-//! batches show in the daemons' counters (`s09_echo`).
+//! tree, each content in it is a version of its own, which the others lack. Copies that a
+//! policy makes are not judged, several nodes may make them; an edit that is made again over a deletion
+//! crosses again, once for each deletion at most. Own writes that cause batches show in the daemons'
+//! counters (`s09_echo`).
 
 use std::collections::BTreeMap;
 
 use chainsync_core::ContentHash;
+use chainsync_core::policy::is_copy;
 
 use super::Invariant;
 use super::s05_acknowledged::Acknowledged;
@@ -17,8 +20,13 @@ use crate::failure::Failure;
 use crate::frames::{FrameRecord, Frames};
 use crate::ledger::{IncidentKind, Ledger};
 
-/// `names`: the nodes, in ring order.
-pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Result<(), Failure> {
+/// `names`: the nodes, in ring order. `again`: edits are made again that lost to a deletion.
+pub(crate) fn crossings(
+    ledger: &Ledger,
+    names: &[&str],
+    frames: &Frames,
+    again: bool,
+) -> Result<(), Failure> {
     let acknowledged = Acknowledged::of(frames);
     let imports = ledger.incidents().iter().filter(|incident| {
         matches!(incident.kind, IncidentKind::IndexLost | IncidentKind::IndexRestored)
@@ -31,7 +39,7 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
         if imports.contains(&from) || imports.contains(&to) {
             continue;
         }
-        for entry in frame.entries.iter().filter(|entry| entry.inline) {
+        for entry in frame.entries.iter().filter(|entry| entry.inline && !is_copy(&entry.path)) {
             let Some(hash) = entry.hash else { continue };
             let facts = ledger.of(&entry.path, &hash);
             let puts = facts.iter().filter(|fact| fact.what.puts()).map(|fact| fact.node);
@@ -47,12 +55,18 @@ pub(crate) fn crossings(ledger: &Ledger, names: &[&str], frames: &Frames) -> Res
                     && incident.at_ns <= frame.sent_ns
             });
             let arrived = frame.received_ns.is_some();
-            if arrived && !lost_power && !puts.is_empty() && puts.iter().all(|node| *node == to) {
+            let removals = if again { ledger.removals(&entry.path) as usize } else { 0 };
+            if arrived
+                && !lost_power
+                && removals == 0
+                && !puts.is_empty()
+                && puts.iter().all(|node| *node == to)
+            {
                 return Err(blame(returned(frame)));
             }
             let key = (frame.from.as_str(), frame.to.as_str(), entry.path.as_slice(), hash);
             let crossed = crossed.entry(key).or_default();
-            crossed.judge(frame, puts.len().max(1), ledger, to).map_err(blame)?;
+            crossed.judge(frame, puts.len().max(1) + removals, ledger, to).map_err(blame)?;
             if crossed.connection != frame.connection {
                 (crossed.connection, crossed.on_it) = (frame.connection, 0);
             }

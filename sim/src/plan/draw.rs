@@ -11,7 +11,7 @@ use chainsync_core::NodeName;
 use super::faults::Faults;
 use super::operations::{Operations, pick};
 use crate::rng::Stream;
-use crate::scenario::{Bandwidth, MachineKnobs, Scenario, Span, SpanRange};
+use crate::scenario::{Bandwidth, MachineKnobs, Policy, Scenario, Span, SpanRange};
 
 /// How large plans are; each bound is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub fn draw(seed: u64, shape: Shape) -> Scenario {
     let span = Duration::from_millis(log_between(&mut rng, 500, 10_000));
     network(&mut plan, &mut rng);
     config(&mut plan, &mut rng);
+    policy(&mut plan, &mut Stream::new(seed, "plan-policy", ""));
     machines(&mut plan, seed);
     let operations = log_between(&mut rng, shape.operations.0, shape.operations.1);
     let what =
@@ -116,6 +117,14 @@ fn config(plan: &mut Scenario, rng: &mut Stream) {
         plan.config.heartbeat = Some(Span(heartbeat));
         plan.config.dead_after = Some(Span(heartbeat * rng.between(3, 6) as u32));
     }
+}
+
+fn policy(plan: &mut Scenario, rng: &mut Stream) {
+    plan.config.policy = match rng.between(0, 7) {
+        0 => Some(Policy::KeepBoth),
+        1 => Some(Policy::EditBeatsDelete),
+        _ => None,
+    };
 }
 
 /// Small numbers as often as large ones.
