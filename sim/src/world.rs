@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Policy, Ring, ShareName};
-use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
+use chainsync_engine::config::{
+    ArchiveLimits, DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT,
+};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
@@ -616,8 +618,19 @@ fn is_workload(event: &Event) -> bool {
 
 fn limits(config: &scenario::Config) -> Limits {
     let defaults = Limits::default();
+    let kept = defaults.archive;
     let entries_max = config.batch_entries_max.and_then(|entries| usize::try_from(entries).ok());
-    Limits { batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max), ..defaults }
+    Limits {
+        mass_delete_max: config.mass_delete_max.unwrap_or(defaults.mass_delete_max),
+        clock_ahead_max: config.clock_ahead_max.map_or(defaults.clock_ahead_max, |span| span.0),
+        archive: ArchiveLimits {
+            generations: config.archive_generations.unwrap_or(kept.generations),
+            age: config.archive_age.map_or(kept.age, |span| span.0),
+            bytes: config.archive_size.map_or(kept.bytes, |size| size.0),
+        },
+        batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max),
+        ..defaults
+    }
 }
 
 fn policy(config: &scenario::Config) -> Policy {

@@ -17,6 +17,12 @@ impl ContentHash {
         Self(bytes)
     }
 
+    /// As it is displayed: 64 digits in lower case.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -7,10 +7,12 @@
 //!
 //! An entry that cannot be published here is recorded and passed on all the same (PROTOCOL A5).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::wire::{Ack, Batch, ContentRef, WireError};
-use chainsync_core::{ContentHash, Entry, Kind, NodeName, Record, RelPath};
+use chainsync_core::{Class, ContentHash, Entry, Kind, NodeName, Record, RelPath};
 use chainsync_env::{Env, Point};
 
 use crate::change::Aftermath;
@@ -29,6 +31,12 @@ pub enum ApplyError {
     Hash(RelPath),
     #[error("`{0}` belongs to chainsync itself")]
     OwnPath(RelPath),
+    /// It would win over everything made here until then (PROTOCOL C4): nothing of the batch is taken,
+    /// and so nothing of it counts as known.
+    #[error(
+        "`{path}` was made {ahead:?} in the future by the clock of its author: set the clocks right. It is taken when the time has come, or when `clock_ahead_max` allows it"
+    )]
+    Ahead { path: RelPath, ahead: Duration },
     /// We could not: it is sent again later.
     #[error(transparent)]
     Share(#[from] ShareError),
@@ -78,6 +86,7 @@ impl<E: Env> Share<E> {
             if is_own(&entry.path) {
                 return Err(ApplyError::OwnPath(entry.path));
             }
+            self.refuse_ahead(&entry)?;
             let content = received.content_in(&unpacked);
             if let (Some(content), Some((hash, _))) = (&content, entry.kind.content()) {
                 if ContentHash::of(content) != hash {
@@ -113,6 +122,20 @@ impl<E: Env> Share<E> {
                 .map_err(ShareError::disk("making staged files durable"))?;
         }
         Ok(Staged { batch, entries })
+    }
+
+    fn refuse_ahead(&self, entry: &Entry) -> Result<(), ApplyError> {
+        let stamp = &entry.version.stamp;
+        let max = self.settings().limits.clock_ahead_max;
+        let ahead = Duration::from_millis(stamp.wall_ms.saturating_sub(self.now_ms()));
+        if stamp.class == Class::Imported || ahead <= max {
+            return Ok(());
+        }
+        self.env.probe(Point::ClockAhead);
+        let ahead = Duration::from_secs(ahead.as_secs());
+        let refused = ApplyError::Ahead { path: entry.path.clone(), ahead };
+        self.board.problem(&entry.path, &refused, self.now_ms());
+        Err(refused)
     }
 
     /// Whether an entry's content has to be put into staging: it will be published, and is not what

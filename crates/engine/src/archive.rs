@@ -81,6 +81,35 @@ impl<V: Vfs> Archive<V> {
         self.vfs.sync_dir(&dir)
     }
 
+    /// What is kept, and since when (milliseconds since 1970).
+    pub fn list(&self) -> io::Result<Vec<(ContentHash, u64)>> {
+        let dir = self.vfs.open_dir(None)?;
+        let mut listed = Vec::new();
+        for entry in self.vfs.list(&dir)? {
+            let Some(hash) = std::str::from_utf8(&entry.name).ok().and_then(ContentHash::from_hex)
+            else {
+                continue;
+            };
+            match self.vfs.stat(&dir, &entry.name) {
+                Ok(stat) => {
+                    let put_ms = u64::try_from(stat.mtime_ns / 1_000_000).unwrap_or(0);
+                    listed.push((hash, put_ms));
+                }
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
+
+    pub fn remove(&self, hash: &ContentHash) -> io::Result<()> {
+        let dir = self.vfs.open_dir(None)?;
+        match self.vfs.unlink(&dir, hash.to_string().as_bytes()) {
+            Err(error) if !is_absent(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a content of this name is there.
     pub fn has(&self, hash: &ContentHash) -> io::Result<bool> {
         let dir = self.vfs.open_dir(None)?;

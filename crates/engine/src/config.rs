@@ -46,13 +46,40 @@ pub struct ShareConfig {
 pub struct Limits {
     /// Bytes of a file made on this node; `None` for any size that the version can do.
     pub max_file_size: Option<u64>,
+    /// A sweep that finds more paths missing, and more than half of the share, halts it.
+    pub mass_delete_max: u64,
+    /// How far in the future, by the clock here, a peer's change may have been made.
+    pub clock_ahead_max: Duration,
+    pub archive: ArchiveLimits,
     /// Entries that go into one batch, from 1 to [`BATCH_ENTRIES_MAX`].
     pub batch_entries_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_file_size: None, batch_entries_max: BATCH_ENTRIES_MAX }
+        Self {
+            max_file_size: None,
+            mass_delete_max: MASS_DELETE_MAX_DEFAULT,
+            clock_ahead_max: CLOCK_AHEAD_MAX_DEFAULT,
+            archive: ArchiveLimits::default(),
+            batch_entries_max: BATCH_ENTRIES_MAX,
+        }
+    }
+}
+
+/// What the archive keeps of edits that lost: the newest ones within all of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveLimits {
+    /// Edits of one path.
+    pub generations: u64,
+    pub age: Duration,
+    /// Bytes of all contents together.
+    pub bytes: u64,
+}
+
+impl Default for ArchiveLimits {
+    fn default() -> Self {
+        Self { generations: 10, age: Duration::from_secs(90 * 24 * 3600), bytes: 10 << 30 }
     }
 }
 
@@ -70,3 +97,7 @@ pub enum Durability {
 pub const SWEEP_INTERVAL_DEFAULT: Duration = Duration::from_secs(3600);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 pub const DEAD_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// An evening's cleaning up is less.
+pub const MASS_DELETE_MAX_DEFAULT: u64 = 1000;
+/// More than any time zone is wrong by.
+pub const CLOCK_AHEAD_MAX_DEFAULT: Duration = Duration::from_secs(24 * 3600);

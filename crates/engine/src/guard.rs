@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chainsync_core::RelPath;
-use chainsync_env::Env;
+use chainsync_env::{Env, Point};
 
 use crate::answers::RescanReport;
 use crate::board::Cause;
@@ -15,9 +15,6 @@ use crate::index::Rows;
 use crate::share::{Share, ShareError, lock};
 use crate::signal;
 
-/// A sweep that finds more missing than this, and more than half of what there was, halts. Fewer is
-/// an evening's cleaning up.
-pub const MASS_DELETE_PATHS: u64 = 1000;
 /// A tree with at least so many paths does not become empty by itself.
 pub const SUDDENLY_EMPTY_PATHS: u64 = 10;
 
@@ -98,8 +95,9 @@ impl<E: Env> Share<E> {
                 false
             })?;
         }
+        let most = self.settings().limits.mass_delete_max;
         let empty = gone >= entries && gone >= SUDDENLY_EMPTY_PATHS;
-        if !empty && (gone <= MASS_DELETE_PATHS || gone <= entries / 2) {
+        if !empty && (gone <= most || gone <= entries / 2) {
             return Ok(());
         }
         let what = if empty {
@@ -107,6 +105,7 @@ impl<E: Env> Share<E> {
         } else {
             format!("{gone} of {entries} paths are gone")
         };
+        self.env.probe(Point::MassDelete);
         self.board.halt_for(
             Cause::Deletes,
             &format!(

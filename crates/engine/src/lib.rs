@@ -14,6 +14,7 @@ pub mod config;
 mod content;
 mod disk;
 mod exclude;
+mod expire;
 mod flush;
 mod guard;
 mod import;

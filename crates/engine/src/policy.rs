@@ -89,6 +89,11 @@ impl<E: Env> Share<E> {
             && self.index.state().conflicts > self.heeding.upto.load(Ordering::Relaxed)
     }
 
+    /// Whether the policy has not come to this conflict yet.
+    pub fn is_unheeded(&self, number: u64) -> bool {
+        self.has_unheeded() && number > self.heeding.upto.load(Ordering::Relaxed)
+    }
+
     /// At start, and when the policy changes: the conflicts of another policy are left as they are. The
     /// caller holds the gate.
     pub fn begin_policy(&self) -> Result<(), ShareError> {

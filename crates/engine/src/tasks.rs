@@ -12,6 +12,7 @@ use chainsync_env::{Env, Point};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::board::{Cause, View};
+use crate::expire::expire;
 use crate::ingest::{LOOK_PATHS_MAX, Occasion};
 use crate::large::digest::sleep_until_some;
 use crate::link::receive::Chain;
@@ -39,6 +40,11 @@ const ROW_PAUSE: Duration = Duration::from_millis(20);
 /// How often it is noted that the daemon was watching: bounds how old a deletion found by a sweep
 /// may be made to look.
 const WATCHING_NOTE: Duration = Duration::from_secs(60);
+
+/// Between looks at the archive's limits, which are not exact.
+const EXPIRY: Duration = Duration::from_secs(3600);
+/// A daemon that is restarted every day cleans up, too.
+const EXPIRY_FIRST: Duration = Duration::from_secs(60);
 
 /// Starts a share up, then looks at hints for ever.
 pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
@@ -273,6 +279,7 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
     touched.mark_changed();
     let mut retry = Instant::now() + RETRY;
     let mut note = Instant::now() + WATCHING_NOTE;
+    let mut expiry = Instant::now() + EXPIRY_FIRST;
     loop {
         tokio::select! {
             biased;
@@ -306,6 +313,12 @@ pub async fn keep<E: Env>(share: Arc<Share<E>>) {
                 let _gate = share.gate.lock().await;
                 if let Err(error) = share.env.blocking(move || worker.note_watching()).await {
                     tracing::error!(error = %Chain(&error), "the index is in trouble");
+                }
+            }
+            _ = sleep_until(expiry) => {
+                expiry = Instant::now() + EXPIRY;
+                if let Err(error) = expire(&share).await {
+                    tracing::error!(error = %Chain(&error), "the archive is not cleaned up: again in an hour");
                 }
             }
             _ = touched.changed() => {

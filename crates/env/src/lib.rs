@@ -103,11 +103,17 @@ pub enum Point {
     CopyKept,
     /// An edit that lost to a deletion was made again (`edit-beats-delete`).
     EditAgain,
+    /// A content in the archive was beyond its limits.
+    Expired,
+    /// A peer's change from too far in the future was refused.
+    ClockAhead,
+    /// A sweep found so much missing that the share was halted.
+    MassDelete,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 21] = [
+    pub const ALL: [Point; 24] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -129,6 +135,9 @@ impl Point {
         Point::Abandoned,
         Point::CopyKept,
         Point::EditAgain,
+        Point::Expired,
+        Point::ClockAhead,
+        Point::MassDelete,
     ];
 }
 
@@ -141,6 +150,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::EditAgain));
+        assert_eq!(Point::ALL.last(), Some(&Point::MassDelete));
     }
 }

@@ -320,6 +320,9 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "Abandoned" => (Kind::Note, "gives up a content that nobody has any more"),
         "CopyKept" => (Kind::Note, "gives an edit that lost a name beside the winner"),
         "EditAgain" => (Kind::Note, "makes an edit again that lost to a deletion"),
+        "Expired" => (Kind::Note, "removes a content from its archive: it is beyond the limits"),
+        "ClockAhead" => (Kind::Note, "refuses a change that was made in the future"),
+        "MassDelete" => (Kind::Note, "finds so much missing that it asks first"),
         "NewReplica" => (Kind::Note, "takes a new replica id"),
         other => {
             return mark(event, lane, Kind::Note, format!("passes {other}"));

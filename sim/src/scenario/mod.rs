@@ -81,6 +81,16 @@ pub struct Config {
     pub dead_after: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mass_delete_max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_max: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_generations: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_age: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_size: Option<Size>,
     /// Entries of one batch at most; no key of the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_entries_max: Option<u64>,

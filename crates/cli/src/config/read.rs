@@ -28,6 +28,11 @@ pub(super) struct Raw {
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) policy: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
+    pub(super) mass_delete_max: Option<Spanned<u64>>,
+    pub(super) clock_ahead_max: Option<Spanned<String>>,
+    pub(super) archive_generations: Option<Spanned<u64>>,
+    pub(super) archive_age: Option<Spanned<String>>,
+    pub(super) archive_size: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -50,6 +55,11 @@ pub(super) struct RawShare {
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) policy: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
+    pub(super) mass_delete_max: Option<Spanned<u64>>,
+    pub(super) clock_ahead_max: Option<Spanned<String>>,
+    pub(super) archive_generations: Option<Spanned<u64>>,
+    pub(super) archive_age: Option<Spanned<String>>,
+    pub(super) archive_size: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -77,6 +87,11 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         sweep_interval: top.string("sweep_interval"),
         policy: top.string("policy"),
         max_file_size: top.string("max_file_size"),
+        mass_delete_max: top.number("mass_delete_max"),
+        clock_ahead_max: top.string("clock_ahead_max"),
+        archive_generations: top.number("archive_generations"),
+        archive_age: top.string("archive_age"),
+        archive_size: top.string("archive_size"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -97,6 +112,11 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 sweep_interval: section.string("sweep_interval"),
                 policy: section.string("policy"),
                 max_file_size: section.string("max_file_size"),
+                mass_delete_max: section.number("mass_delete_max"),
+                clock_ahead_max: section.string("clock_ahead_max"),
+                archive_generations: section.number("archive_generations"),
+                archive_age: section.string("archive_age"),
+                archive_size: section.string("archive_size"),
             };
             section.finish();
             share
@@ -146,6 +166,18 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
         let found = self.string(key);
         self.require(key, example);
         found
+    }
+
+    fn number(&mut self, key: &'static str) -> Option<Spanned<u64>> {
+        let value = self.value(key)?;
+        let number = value.get_ref().as_integer();
+        let number = number.and_then(|it| u64::from_str_radix(it.as_str(), it.radix()).ok());
+        match number {
+            Some(number) => Some(Spanned::new(value.span(), number)),
+            None => {
+                self.wrong_type(key, value, "a whole number", "write it without quotes: `1000`")
+            }
+        }
     }
 
     fn boolean(&mut self, key: &'static str) -> Option<bool> {

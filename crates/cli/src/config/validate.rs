@@ -17,9 +17,9 @@ use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
 use super::diagnostic::{Diagnostic, Level};
+use super::limits::Keys;
 use super::read::{Raw, RawNode, RawShare};
 use super::similar::similar;
-use super::size::size;
 use super::{Config, Open, place};
 use crate::args::duration;
 use crate::control::SOCKET_PATH_BYTES_MAX;
@@ -115,14 +115,14 @@ fn excludes_nothing(pattern: &str) -> bool {
     pattern.starts_with('#') || pattern.trim().is_empty()
 }
 
-struct Validation<'r, 'd> {
+pub(super) struct Validation<'r, 'd> {
     raw: &'r Raw,
     open: Open,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl Validation<'_, '_> {
-    fn error(
+    pub(super) fn error(
         &mut self,
         span: Range<usize>,
         title: impl Into<String>,
@@ -312,32 +312,12 @@ impl Validation<'_, '_> {
         }
     }
 
-    fn size(&mut self, text: &Option<Spanned<String>>) -> Option<u64> {
-        let text = text.as_ref()?;
-        match size(text.get_ref()) {
-            Some(bytes) if bytes > 0 => Some(bytes),
-            Some(_) => {
-                let next = "leave it out for no limit";
-                self.error(text.span(), "a limit of 0 bytes allows no file", "zero", next);
-                None
-            }
-            None => {
-                let title = format!("`{}` is not a size", text.get_ref().escape_debug());
-                let label = "expected a whole number and a unit";
-                let next = "write it as in \"500B\", \"64KiB\", \"20MB\" or \"2GiB\"";
-                self.error(text.span(), title, label, next);
-                None
-            }
-        }
-    }
-
     fn shares(&mut self) -> Vec<ShareConfig> {
         let durability = self.durability(&self.raw.durability);
         let owner = self.raw.owner;
-        let limits =
-            Limits { max_file_size: self.size(&self.raw.max_file_size), ..Limits::default() };
         let raw = self.raw;
-        let default = Defaults { durability, owner, limits };
+        let default =
+            Defaults { durability, owner, limits: self.limits(Keys::top(raw), &Limits::default()) };
         raw.shares.iter().filter_map(|share| self.share(share, &default)).collect()
     }
 
@@ -350,7 +330,7 @@ impl Validation<'_, '_> {
         let ring = share.ring.as_ref().and_then(|ring| self.ring(share, ring));
         self.patterns(&share.exclude);
         let durability = self.durability(&share.durability).or(default.durability);
-        let max_file_size = self.size(&share.max_file_size).or(default.limits.max_file_size);
+        let limits = self.limits(Keys::share(share), &default.limits);
         Some(ShareConfig {
             name: name.ok()?,
             path: path?,
@@ -360,7 +340,7 @@ impl Validation<'_, '_> {
             owner: share.owner.or(default.owner).unwrap_or(false),
             sweep_interval: self.sweep_interval(share),
             policy: self.policy(share),
-            limits: Limits { max_file_size, ..Limits::default() },
+            limits,
         })
     }
 

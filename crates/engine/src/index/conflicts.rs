@@ -63,6 +63,22 @@ impl Reader {
             .collect()
     }
 
+    /// The conflicts before a number, at most `max`, the newest first.
+    pub fn conflicts_before(
+        &self,
+        before: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Conflict)>, IndexError> {
+        let conflicts = open(&self.transaction, CONFLICTS)?;
+        let rows = conflicts.range(..before).map_err(storage)?.rev();
+        rows.take(max)
+            .map(|row| {
+                let (number, value) = row.map_err(storage)?;
+                Ok((number.value(), decode("conflict", value.value())?))
+            })
+            .collect()
+    }
+
     fn conflict_note(&self, number: u64) -> Result<ConflictNote, IndexError> {
         let notes = open(&self.transaction, CONFLICT_NOTES)?;
         let row = get(&notes, number)?;
@@ -71,6 +87,14 @@ impl Reader {
 }
 
 impl Writer {
+    pub fn remove_conflict(&mut self, number: u64) -> Result<(), IndexError> {
+        let mut conflicts = self.transaction.open_table(CONFLICTS).map_err(table)?;
+        conflicts.remove(number).map_err(storage)?;
+        let mut notes = self.transaction.open_table(CONFLICT_NOTES).map_err(table)?;
+        notes.remove(number).map_err(storage)?;
+        Ok(())
+    }
+
     /// Notes who made the versions of the conflict that was added last.
     pub fn note_conflict(&mut self, note: &ConflictNote) -> Result<(), IndexError> {
         let number = self.state.conflicts;

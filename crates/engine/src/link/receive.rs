@@ -287,7 +287,7 @@ pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arr
             Ok(()) => applied.store(number, Ordering::Relaxed),
             Err(error) => {
                 tracing::error!(%from, error = %Chain(&error), "a batch was not applied");
-                if let ApplyError::Share(_) = error {
+                if let ApplyError::Share(_) | ApplyError::Ahead { .. } = error {
                     sleep(TROUBLE_PAUSE).await;
                 }
                 let _ = reply.try_send(Reply::End(Chain(&error).to_string()));
