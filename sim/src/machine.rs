@@ -155,7 +155,8 @@ impl Machine {
             if self.ask.load(Ordering::Relaxed)
                 && let Some(status) = handle.status(None).await
             {
-                if status.shares.iter().any(|share| share.halted.is_some()) {
+                let guarded = |reason: &String| reason.contains("--accept-deletes");
+                if status.shares.iter().any(|share| share.halted.as_ref().is_some_and(guarded)) {
                     self.accept_deletes(handle).await;
                 }
                 lock(&self.life).status = Some((self.shared.step_ns(), status));

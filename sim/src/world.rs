@@ -628,6 +628,7 @@ fn limits(config: &scenario::Config) -> Limits {
             age: config.archive_age.map_or(kept.age, |span| span.0),
             bytes: config.archive_size.map_or(kept.bytes, |size| size.0),
         },
+        free_space_min: config.free_space_min.map(|size| size.0),
         batch_entries_max: entries_max.unwrap_or(defaults.batch_entries_max),
         ..defaults
     }

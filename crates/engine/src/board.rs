@@ -333,7 +333,7 @@ impl Board {
         rows.find(|(_, row)| row.authors.contains(&replica)).map(|(node, _)| node.clone())
     }
 
-    /// What keeps the share from starting, shown until it has started.
+    /// What keeps the share from starting or from applying what comes, shown until it does.
     pub fn note_trouble(&self, reason: Option<String>) {
         lock(&self.inner).trouble = reason;
     }

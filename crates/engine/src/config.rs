@@ -51,6 +51,9 @@ pub struct Limits {
     /// How far in the future, by the clock here, a peer's change may have been made.
     pub clock_ahead_max: Duration,
     pub archive: ArchiveLimits,
+    /// Bytes that what comes from peers leaves free on the share's file system; `None` for a hundredth
+    /// of it, and at most 1 GiB.
+    pub free_space_min: Option<u64>,
     /// Entries that go into one batch, from 1 to [`BATCH_ENTRIES_MAX`].
     pub batch_entries_max: usize,
 }
@@ -62,6 +65,7 @@ impl Default for Limits {
             mass_delete_max: MASS_DELETE_MAX_DEFAULT,
             clock_ahead_max: CLOCK_AHEAD_MAX_DEFAULT,
             archive: ArchiveLimits::default(),
+            free_space_min: None,
             batch_entries_max: BATCH_ENTRIES_MAX,
         }
     }

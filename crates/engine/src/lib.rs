@@ -33,6 +33,7 @@ mod reload;
 mod report;
 mod rescan;
 mod restore;
+mod room;
 mod root;
 mod settings;
 mod share;

@@ -226,6 +226,10 @@ pub enum ShareError {
     Halted,
     #[error("{0}")]
     Root(RootTrouble),
+    #[error(
+        "{free} bytes are free on the share's file system: with {bytes} more, less than the reserve of {reserve} bytes (`free_space_min`) would be left. Make room: it goes on by itself"
+    )]
+    Reserve { free: u64, bytes: u64, reserve: u64 },
     #[error("{doing}")]
     Disk { doing: &'static str, source: io::Error },
 }

@@ -109,11 +109,13 @@ pub enum Point {
     ClockAhead,
     /// A sweep found so much missing that the share was halted.
     MassDelete,
+    /// What a peer sent would have left too little room on the disk.
+    NoRoom,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 24] = [
+    pub const ALL: [Point; 25] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -138,6 +140,7 @@ impl Point {
         Point::Expired,
         Point::ClockAhead,
         Point::MassDelete,
+        Point::NoRoom,
     ];
 }
 
@@ -150,6 +153,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::MassDelete));
+        assert_eq!(Point::ALL.last(), Some(&Point::NoRoom));
     }
 }

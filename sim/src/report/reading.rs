@@ -323,6 +323,7 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "Expired" => (Kind::Note, "removes a content from its archive: it is beyond the limits"),
         "ClockAhead" => (Kind::Note, "refuses a change that was made in the future"),
         "MassDelete" => (Kind::Note, "finds so much missing that it asks first"),
+        "NoRoom" => (Kind::Note, "waits: too little room would be left on the disk"),
         "NewReplica" => (Kind::Note, "takes a new replica id"),
         other => {
             return mark(event, lane, Kind::Note, format!("passes {other}"));

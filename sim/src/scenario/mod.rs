@@ -91,6 +91,8 @@ pub struct Config {
     pub archive_age: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive_size: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_space_min: Option<Size>,
     /// Entries of one batch at most; no key of the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_entries_max: Option<u64>,

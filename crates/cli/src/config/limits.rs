@@ -21,6 +21,7 @@ pub(super) struct Keys<'r> {
     archive_generations: Number<'r>,
     archive_age: Text<'r>,
     archive_size: Text<'r>,
+    free_space_min: Text<'r>,
 }
 
 macro_rules! keys {
@@ -32,6 +33,7 @@ macro_rules! keys {
             archive_generations: $from.archive_generations.as_ref(),
             archive_age: $from.archive_age.as_ref(),
             archive_size: $from.archive_size.as_ref(),
+            free_space_min: $from.free_space_min.as_ref(),
         }
     };
 }
@@ -68,6 +70,7 @@ impl Validation<'_, '_> {
                 .map_or(default.mass_delete_max, |number| *number.get_ref()),
             clock_ahead_max: self.span(keys.clock_ahead_max, CLOCK_AHEAD_MIN, ahead, "24h"),
             archive,
+            free_space_min: self.size(keys.free_space_min, true).or(default.free_space_min),
             ..default.clone()
         }
     }

@@ -33,6 +33,7 @@ pub(super) struct Raw {
     pub(super) archive_generations: Option<Spanned<u64>>,
     pub(super) archive_age: Option<Spanned<String>>,
     pub(super) archive_size: Option<Spanned<String>>,
+    pub(super) free_space_min: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -60,6 +61,7 @@ pub(super) struct RawShare {
     pub(super) archive_generations: Option<Spanned<u64>>,
     pub(super) archive_age: Option<Spanned<String>>,
     pub(super) archive_size: Option<Spanned<String>>,
+    pub(super) free_space_min: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -92,6 +94,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         archive_generations: top.number("archive_generations"),
         archive_age: top.string("archive_age"),
         archive_size: top.string("archive_size"),
+        free_space_min: top.string("free_space_min"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -117,6 +120,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 archive_generations: section.number("archive_generations"),
                 archive_age: section.string("archive_age"),
                 archive_size: section.string("archive_size"),
+                free_space_min: section.string("free_space_min"),
             };
             section.finish();
             share

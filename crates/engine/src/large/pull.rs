@@ -317,6 +317,10 @@ impl<E: Env> Pull<E> {
                 partial = partial.copy_from(&share.env, source).await?;
             }
         }
+        let chunk_bytes = |(index, _): &(usize, u64)| u64::from(recipe.chunks()[*index].bytes);
+        let bytes = partial.missing().iter().map(chunk_bytes).sum();
+        let worker = share.clone();
+        share.env.blocking(move || worker.need_room(bytes)).await?;
         partial = self.fetch(partial, &recipe, outbox).await?;
         partial = partial.repeat(&share.env).await?;
         if partial.finish(&share.env).await? != self.wanted.hash {

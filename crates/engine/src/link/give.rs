@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chainsync_core::recipe::{ChunkSizes, RECIPE_PART_CHUNKS_MAX, Recipe, RecipeChunk};
@@ -13,6 +14,7 @@ use chainsync_core::wire::{CHUNK_BYTES_MAX, Chunk, Frame, RecipePart, Want, Want
 use chainsync_core::{ContentHash, Record, RelPath};
 use chainsync_env::{Env, Vfs};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::LinkError;
 use super::connection::encode;
@@ -25,6 +27,9 @@ use crate::share::{Share, ShareError};
 pub const ASKED_MAX: usize = 256;
 /// Encoded chunks between the disk and the connection: what a small batch may have to wait for.
 pub const BULK_FRAMES_MAX: usize = 2;
+
+/// How long a file is kept open for the next request.
+const SOURCE_KEPT: Duration = Duration::from_secs(1);
 
 pub enum Asked {
     Recipe(WantRecipe),
@@ -54,7 +59,17 @@ pub async fn give<E: Env>(
 ) -> Result<(), LinkError> {
     // Usually the same content again and again.
     let mut open: Option<(ContentHash, Source<E::Vfs>)> = None;
-    while let Some(request) = asked.recv().await {
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = asked.recv() => request,
+            // A file that was deleted takes room for as long as it is open.
+            () = sleep(SOURCE_KEPT), if open.is_some() => {
+                open = None;
+                continue;
+            }
+        };
+        let Some(request) = request else { return Ok(()) };
         let (hash, path) = match &request {
             Asked::Recipe(want) => (want.hash, want.path.clone()),
             Asked::Range(want) => (want.hash, want.path.clone()),
@@ -81,7 +96,6 @@ pub async fn give<E: Env>(
             send(&bulk, &Frame::Unavailable(hash)).await?;
         }
     }
-    Ok(())
 }
 
 async fn send(bulk: &mpsc::Sender<Bytes>, frame: &Frame) -> Result<(), LinkError> {

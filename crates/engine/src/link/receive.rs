@@ -284,8 +284,12 @@ pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arr
             continue;
         }
         match apply_one(&share, &from, batch, &reply).await {
-            Ok(()) => applied.store(number, Ordering::Relaxed),
+            Ok(()) => {
+                applied.store(number, Ordering::Relaxed);
+                share.board.note_trouble(None);
+            }
             Err(error) => {
+                share.board.note_trouble(Some(format!("cannot apply: {}", Chain(&error))));
                 tracing::error!(%from, error = %Chain(&error), "a batch was not applied");
                 if let ApplyError::Share(_) | ApplyError::Ahead { .. } = error {
                     sleep(TROUBLE_PAUSE).await;
