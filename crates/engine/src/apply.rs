@@ -76,10 +76,6 @@ impl<E: Env> Share<E> {
 
     fn stage_entries(&self, batch: Batch, names: &mut Vec<String>) -> Result<Staged, ApplyError> {
         let unpacked = batch.unpack()?;
-        let bytes = batch.packs.iter().map(|pack| u64::from(pack.raw_bytes)).sum();
-        if bytes > 0 {
-            self.need_room(bytes)?;
-        }
         let reader = self.index.read().map_err(ShareError::from)?;
         let mut dirs = Dirs::new(&self.vfs);
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;

@@ -306,6 +306,7 @@ async fn apply_one<E: Env>(
     batch: Batch,
     reply: &mpsc::Sender<Reply>,
 ) -> Result<(), ApplyError> {
+    wait_for_room(share, &batch).await?;
     let worker = share.clone();
     let staged = share.env.blocking(move || worker.stage_batch(batch)).await?;
     let gate = share.gate.lock().await;
@@ -318,6 +319,26 @@ async fn apply_one<E: Env>(
         let left = share.env.blocking(move || worker.publish_batch(recorded.paths)).await?;
         drop(gate);
         share.ask_for(left.missing);
+    }
+    Ok(())
+}
+
+/// Until the contents of a batch leave room enough. Nothing is read from the upstream meanwhile, so it
+/// need not send anything twice.
+async fn wait_for_room<E: Env>(share: &Arc<Share<E>>, batch: &Batch) -> Result<(), ShareError> {
+    let bytes: u64 = batch.packs.iter().map(|pack| u64::from(pack.raw_bytes)).sum();
+    while bytes > 0 {
+        let worker = share.clone();
+        match share.env.blocking(move || worker.need_room(bytes)).await {
+            Err(error @ ShareError::Reserve { .. }) => {
+                share.board.note_trouble(Some(format!("cannot apply: {error}")));
+            }
+            room => return room,
+        }
+        sleep(TROUBLE_PAUSE).await;
+        if share.board.halted().is_some() {
+            return Err(ShareError::Halted);
+        }
     }
     Ok(())
 }
