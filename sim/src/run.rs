@@ -388,6 +388,7 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     if let Some(allowed) = scenario.expect.archived {
         check::visible(shared, machines, &contents, allowed, now_ns)?;
     }
+    check::won(shared, machines, &contents, &scenario.expect.winners, now_ns)?;
     check::reached(shared, &scenario.expect.reaches, now_ns)?;
     if let Some(within) = scenario.expect.bypass_within {
         check::bypassed(shared, machines, &world.disturbances, within.0)?;

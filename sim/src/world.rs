@@ -669,6 +669,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             policy: policy(config),
+            prefer: config.prefer.as_deref().and_then(|name| NodeName::new(name).ok()),
             limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),

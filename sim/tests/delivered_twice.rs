@@ -58,6 +58,7 @@ fn config() -> NodeConfig {
             owner: false,
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             policy: Policy::Younger,
+            prefer: None,
             limits: Default::default(),
         }],
         heartbeat: Duration::from_secs(1),

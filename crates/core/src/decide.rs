@@ -186,15 +186,33 @@ pub fn made_ms(stat: &Stat, now_ms: u64) -> u64 {
     ctime_ms.min(now_ms)
 }
 
+/// Which node's files are known to be right at a first import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preferred {
+    Nobody,
+    ThisNode,
+    AnotherNode,
+}
+
 /// The stamp of a file, directory or symlink found by a first import, with an empty index: made
-/// here at its ctime if nobody set its mtime, else imported at its mtime (PROTOCOL B3).
-pub fn import_stamp(stat: &Stat, now_ms: u64, tick_ns: i128, replica: ReplicaId) -> Stamp {
+/// here at its ctime if nobody set its mtime, else imported at its mtime (PROTOCOL B3). Where a node
+/// is preferred, nothing counts as made that was found.
+pub fn import_stamp(
+    stat: &Stat,
+    now_ms: u64,
+    tick_ns: i128,
+    replica: ReplicaId,
+    preferred: Preferred,
+) -> Stamp {
     let apart_ns = stat.ctime_ns.abs_diff(stat.mtime_ns);
-    if apart_ns <= tick_ns.max(IMPORT_TICK_NS).unsigned_abs() {
-        Stamp::made(made_ms(stat, now_ms), replica)
-    } else {
-        let mtime_ms = u64::try_from(stat.mtime_ns.max(0) / 1_000_000).unwrap_or(u64::MAX);
-        Stamp::imported(mtime_ms.min(now_ms), replica)
+    let mtime_ms = u64::try_from(stat.mtime_ns.max(0) / 1_000_000).unwrap_or(u64::MAX);
+    let mtime_ms = mtime_ms.min(now_ms);
+    match preferred {
+        Preferred::ThisNode => Stamp::preferred(mtime_ms, replica),
+        Preferred::Nobody if apart_ns <= tick_ns.max(IMPORT_TICK_NS).unsigned_abs() => {
+            Stamp::made(made_ms(stat, now_ms), replica)
+        }
+        Preferred::Nobody | Preferred::AnotherNode => Stamp::imported(mtime_ms, replica),
     }
 }
 

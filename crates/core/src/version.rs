@@ -46,12 +46,37 @@ impl fmt::Display for Dot {
 }
 
 /// How much a stamp's time can be trusted; the leading part of the order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// Found by a first import: the time is an mtime that anybody may have set.
     Imported,
     /// Seen being made, or proved by its ctime to have been made here.
     Made,
+    /// Found by the first import of the node that is known to be right (`prefer`). Between the two:
+    /// whatever is made beats it. Declared last, since that is its number on the wire.
+    Preferred,
+}
+
+impl Class {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Imported => 0,
+            Self::Preferred => 1,
+            Self::Made => 2,
+        }
+    }
+}
+
+impl Ord for Class {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Class {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// The latest time that a peer's stamp may carry: some ten thousand years off. Above it there is room
@@ -79,6 +104,10 @@ impl Stamp {
 
     pub fn imported(wall_ms: u64, replica: ReplicaId) -> Self {
         Self { class: Class::Imported, wall_ms, counter: 0, replica }
+    }
+
+    pub fn preferred(wall_ms: u64, replica: ReplicaId) -> Self {
+        Self { class: Class::Preferred, wall_ms, counter: 0, replica }
     }
 
     /// The stamp of a change made at `wall_ms` by `replica` to what carries `base`:
@@ -184,6 +213,7 @@ mod tests {
 
     #[test]
     fn made_beats_imported_whatever_the_mtime_says() {
-        assert!(Stamp::made(1, A) > Stamp::imported(u64::MAX, B));
+        assert!(Stamp::made(1, A) > Stamp::preferred(u64::MAX, B));
+        assert!(Stamp::preferred(1, A) > Stamp::imported(u64::MAX, B));
     }
 }

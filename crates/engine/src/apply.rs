@@ -128,7 +128,7 @@ impl<E: Env> Share<E> {
         let stamp = &entry.version.stamp;
         let max = self.settings().limits.clock_ahead_max;
         let ahead = Duration::from_millis(stamp.wall_ms.saturating_sub(self.now_ms()));
-        if stamp.class == Class::Imported || ahead <= max {
+        if stamp.class != Class::Made || ahead <= max {
             return Ok(());
         }
         self.env.probe(Point::ClockAhead);

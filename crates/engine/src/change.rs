@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use chainsync_core::batch::INLINE_BYTES_MAX;
-use chainsync_core::decide::{change_version, import_stamp};
+use chainsync_core::decide::{Preferred, change_version, import_stamp};
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::projection::blocks;
 use chainsync_core::{
@@ -97,7 +97,13 @@ impl<E: Env> Share<E> {
         };
         let mut version = change_version(base.as_ref(), made_ms, author, dot.counter);
         if let (Made::Import(stat), None) = (change.made, &base) {
-            version.stamp = import_stamp(&stat, self.now_ms(), self.vfs.ctime_tick_ns(), author);
+            version.stamp = import_stamp(
+                &stat,
+                self.now_ms(),
+                self.vfs.ctime_tick_ns(),
+                author,
+                self.preferred(),
+            );
         } else if record.is_none()
             && let Some(floor) = writer.state.collected_stamp
         {
@@ -169,6 +175,15 @@ impl<E: Env> Share<E> {
         }
         self.board.count(|counters| counters.changes += 1);
         Ok(())
+    }
+
+    /// Whether this node's files are known to be right, or another's.
+    fn preferred(&self) -> Preferred {
+        match &self.settings().prefer {
+            None => Preferred::Nobody,
+            Some(node) if *node == self.me => Preferred::ThisNode,
+            Some(_) => Preferred::AnotherNode,
+        }
     }
 
     /// Keeps what a winner displaces, if its content is at hand, and reports the conflict. What is

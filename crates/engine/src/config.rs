@@ -38,6 +38,8 @@ pub struct ShareConfig {
     pub sweep_interval: Duration,
     /// What becomes of edits that lost. Set alike on all members.
     pub policy: Policy,
+    /// For the first import only: the node whose files win over what the others had before.
+    pub prefer: Option<NodeName>,
     pub limits: Limits,
 }
 

@@ -25,6 +25,7 @@ pub struct Settings {
     pub limits: Limits,
     pub sweep_interval: Duration,
     pub policy: Policy,
+    pub prefer: Option<NodeName>,
     /// The share was taken out of the configuration: its connections are to end.
     pub closed: bool,
 }
@@ -40,6 +41,7 @@ impl Settings {
             limits: share.limits.clone(),
             sweep_interval: share.sweep_interval,
             policy: share.policy,
+            prefer: share.prefer.clone(),
             closed: false,
         })
     }

@@ -46,3 +46,30 @@ pub(crate) fn visible(
         .on(&machines[first.node].name)
         .at_path(&first.path))
 }
+
+/// At each of these paths is, on all nodes, what was written on the node that is named.
+pub(crate) fn won(
+    shared: &Shared,
+    machines: &Machines,
+    current: &[BTreeMap<Vec<u8>, ContentHash>],
+    winners: &BTreeMap<String, String>,
+    now_ns: u64,
+) -> Result<(), Failure> {
+    let oracle = lock(&shared.oracle);
+    for (path, winner) in winners {
+        let is_theirs = |hash: &ContentHash| {
+            let mut uploads = oracle.uploads.iter().filter(|upload| upload.hash == *hash);
+            uploads.any(|upload| machines[upload.node].name == *winner)
+        };
+        let shown = current.iter().zip(machines);
+        for (tree, machine) in shown {
+            if tree.get(path.as_bytes()).is_none_or(|hash| !is_theirs(hash)) {
+                let sentence = format!("what {winner} wrote was to win here, and it did not");
+                return Err(Failure::new(Invariant::Expected, now_ns, sentence)
+                    .on(&machine.name)
+                    .at_path(path.as_bytes()));
+            }
+        }
+    }
+    Ok(())
+}

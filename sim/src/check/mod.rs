@@ -37,7 +37,7 @@ use crate::shared::{Shared, lock};
 pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
-pub(crate) use expected::{reached, visible};
+pub(crate) use expected::{reached, visible, won};
 pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};

@@ -82,6 +82,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mass_delete_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_max: Option<Span>,
@@ -146,6 +148,9 @@ pub struct Expect {
     /// At most so many finished uploads that nobody took back are in archives only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<u64>,
+    /// Paths with the node whose upload is there in the end, on all nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub winners: BTreeMap<String, String>,
     /// Rare places in the engine that have to be passed, as `coverage` names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reaches: Vec<String>,

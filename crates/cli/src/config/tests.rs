@@ -112,6 +112,12 @@ snapshot!(bad_listen, with("0.0.0.0:7420", "::7420"));
 snapshot!(bad_pattern, with("*.log", "{a,b"));
 snapshot!(pattern_that_is_a_comment, with("*.log", "#log"));
 snapshot!(bad_sweep_interval, with("node   =", "sweep_interval = \"often\"\nnode   ="));
+snapshot!(bad_prefer, with("exclude =", "prefer = \"zeus\"\nexclude ="));
+snapshot!(bad_mass_delete, with("exclude =", "mass_delete_max = \"1000\"\nexclude ="));
+snapshot!(
+    bad_archive,
+    with("exclude =", "archive_age = \"for ever\"\narchive_size = \"much\"\nexclude =")
+);
 snapshot!(bad_policy, with("exclude =", "policy = \"oldest\"\nexclude ="));
 snapshot!(bad_size, with("node   =", "max_file_size = \"20\"\nnode   ="));
 snapshot!(size_of_a_wrong_type, with("exclude =", "max_file_size = 20\nexclude ="));

@@ -340,6 +340,7 @@ impl Validation<'_, '_> {
             owner: share.owner.or(default.owner).unwrap_or(false),
             sweep_interval: self.sweep_interval(share),
             policy: self.policy(share),
+            prefer: self.prefer(share),
             limits,
         })
     }
@@ -436,6 +437,19 @@ impl Validation<'_, '_> {
                 Policy::default()
             }
         }
+    }
+
+    fn prefer(&mut self, share: &RawShare) -> Option<NodeName> {
+        let node = share.prefer.as_ref()?;
+        let ring = share.ring.as_ref()?.get_ref();
+        if ring.iter().any(|name| name.get_ref() == node.get_ref()) {
+            return NodeName::new(node.get_ref()).ok();
+        }
+        let (name, share) = (node.get_ref().escape_debug(), share.name.get_ref());
+        let title = format!("`{name}` is not in the ring of share `{share}`");
+        let next = "name the member whose files are known to be right, or leave `prefer` out";
+        self.error(node.span(), title, "preferred by nobody", next);
+        None
     }
 
     /// No share in a share, and nothing of ours in a share.

@@ -1,7 +1,7 @@
 //! A change beats what it was made to, whatever the clocks say, and is raised no further than that
 //! takes (PROTOCOL A4).
 
-use chainsync_core::decide::{change_version, import_stamp, made_ms};
+use chainsync_core::decide::{Preferred, change_version, import_stamp, made_ms};
 use chainsync_core::record::Published;
 use chainsync_core::version::{Class, Relation, Stamp};
 use proptest::option;
@@ -92,7 +92,7 @@ proptest! {
         tick_ns in time_ns(),
         replica in replica(),
     ) {
-        let stamp = import_stamp(&stat, now_ms, tick_ns, replica);
+        let stamp = import_stamp(&stat, now_ms, tick_ns, replica, Preferred::Nobody);
         prop_assert!(stamp.wall_ms <= now_ms);
         prop_assert_eq!((stamp.counter, stamp.replica), (0, replica));
         if stat.mtime_ns == stat.ctime_ns {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use chainsync_core::decide::{Seen, change_version, import_stamp, made_ms, see};
+use chainsync_core::decide::{Preferred, Seen, change_version, import_stamp, made_ms, see};
 use chainsync_core::disk::{FileType, Stat};
 use chainsync_core::entry::{Entry, Kind, Merge, merge};
 use chainsync_core::gossip::{Row, RowId};
@@ -156,7 +156,8 @@ impl Node {
         for (path, shown) in self.disk.clone() {
             let Some(stat) = &shown.stat else { continue };
             self.counter += 1;
-            let stamp = import_stamp(stat, commit.wall_ms, TICK_NS, self.replica);
+            let stamp =
+                import_stamp(stat, commit.wall_ms, TICK_NS, self.replica, Preferred::Nobody);
             let dot = Dot { replica: self.replica, counter: self.counter };
             let version = Version { stamp, dot, past: VersionVector::new() };
             self.record_change(&path, &shown, version, commit);
