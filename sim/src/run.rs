@@ -380,7 +380,9 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     let fast = world.healthy && bandwidth >= check::BANDWIDTH_MIN;
     let again = scenario.config.policy == Some(Policy::EditBeatsDelete);
     check::judge(shared, machines, &contents, now_ns, fast, again)?;
-    check::echo(shared, machines, now_ns, world.healthy)?;
+    // A policy makes changes of its own, and sends them.
+    let plain = matches!(scenario.config.policy, None | Some(Policy::Younger));
+    check::echo(shared, machines, now_ns, world.healthy && plain)?;
     check::leftovers(machines, now_ns)?;
     if let Some(expected) = scenario.expect.conflicts {
         check::conflicts(machines, now_ns, expected)?;

@@ -48,7 +48,6 @@ const EXPIRY_FIRST: Duration = Duration::from_secs(60);
 
 /// Starts a share up, then looks at hints for ever.
 pub async fn ingest<E: Env>(share: Arc<Share<E>>) {
-    share.until_moving().await;
     start(&share).await;
     let mut later = Later::default();
     let mut net = Net::new(&share);
@@ -208,7 +207,7 @@ async fn look_live<E: Env>(
 async fn start<E: Env>(share: &Arc<Share<E>>) {
     let mut later = Later::default();
     loop {
-        share.until_moving().await;
+        wait_until_moving(share).await;
         let recovered = {
             let _gate = share.gate.lock().await;
             let worker = share.clone();

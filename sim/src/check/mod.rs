@@ -78,7 +78,7 @@ pub(crate) fn judge(
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     let oracle = lock(&shared.oracle);
     let frames = lock(&shared.frames);
-    returned(&oracle.ledger, &names, contents, now_ns)?;
+    returned(&oracle.ledger, &names, contents, now_ns, again)?;
     s06_ahead::tombstones(&oracle.ledger, &frames)?;
     s09_links::crossings(&oracle.ledger, &names, &frames, again)?;
     s10_bounds::frames_within(&frames)?;

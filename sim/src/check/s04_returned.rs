@@ -32,15 +32,22 @@ const NOTED_WITHIN_NS: u64 = 60_000_000_000;
 /// Machines run one after the other for so long.
 const TICK_NS: u64 = crate::world::TICK.as_nanos() as u64;
 
-/// `trees`: what is at each path in the end, by node.
+/// `trees`: what is at each path in the end, by node. `again`: edits are made again that lost to a
+/// deletion. Such an edit may have been overwritten elsewhere by somebody who had it, and who did not
+/// know of the deletion either: which of the two comes back is decided by who is heard first, and the
+/// other is in the archives. So names that were deleted are not judged then.
 pub(crate) fn returned(
     ledger: &Ledger,
     names: &[&str],
     trees: &[BTreeMap<Vec<u8>, ContentHash>],
     now_ns: u64,
+    again: bool,
 ) -> Result<(), Failure> {
     for (node, tree) in trees.iter().enumerate() {
         for (path, hash) in tree {
+            if again && ledger.was_removed(path) {
+                continue;
+            }
             let facts = ledger.of(path, hash);
             let facts = with_imports(facts, ledger.incidents());
             if let Some(taken) = taken_back(&facts, ledger.incidents()) {
@@ -238,7 +245,7 @@ mod tests {
             ledger.happened(at * SECOND, *node, *kind);
         }
         let trees = vec![BTreeMap::from([(b"a".to_vec(), hash)]); 2];
-        let judged = returned(&ledger, &["apollo", "hermes"], &trees, 100 * SECOND);
+        let judged = returned(&ledger, &["apollo", "hermes"], &trees, 100 * SECOND, false);
         judged.err().map(|failure| failure.invariant)
     }
 
