@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use chainsync_core::{NodeName, Ring, ShareName};
-use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
+use chainsync_engine::config::{
+    DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT, TOMBSTONE_AGE_DEFAULT,
+};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
@@ -646,6 +648,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
+            tombstone_age: span(config.tombstone_age, TOMBSTONE_AGE_DEFAULT),
             limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),

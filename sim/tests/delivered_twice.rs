@@ -17,7 +17,7 @@ use chainsync_core::knowledge::Recorded;
 use chainsync_core::version::{Dot, Stamp, Version};
 use chainsync_core::wire::{Batch, Cursor, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, PassEnd};
 use chainsync_core::{ContentHash, Knowledge, NodeName, RelPath, ReplicaId, Ring, ShareName};
-use chainsync_engine::config::SWEEP_INTERVAL_DEFAULT;
+use chainsync_engine::config::{SWEEP_INTERVAL_DEFAULT, TOMBSTONE_AGE_DEFAULT};
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::{Net, Peer};
 use chainsync_sim::check::{SHARE, STATE};
@@ -55,6 +55,7 @@ fn config() -> NodeConfig {
             durability: Durability::Batch,
             owner: false,
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
+            tombstone_age: TOMBSTONE_AGE_DEFAULT,
             limits: Default::default(),
         }],
         heartbeat: Duration::from_secs(1),

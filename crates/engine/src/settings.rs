@@ -24,6 +24,7 @@ pub struct Settings {
     pub exclude: Exclude,
     pub limits: Limits,
     pub sweep_interval: Duration,
+    pub tombstone_age: Duration,
     /// The share was taken out of the configuration: its connections are to end.
     pub closed: bool,
 }
@@ -38,6 +39,7 @@ impl Settings {
             exclude: Exclude::new(&share.exclude)?,
             limits: share.limits.clone(),
             sweep_interval: share.sweep_interval,
+            tombstone_age: share.tombstone_age,
             closed: false,
         })
     }

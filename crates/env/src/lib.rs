@@ -99,11 +99,17 @@ pub enum Point {
     FirstLook,
     /// A content that no member has was given up.
     Abandoned,
+    /// Tombstones that every member had applied were dropped.
+    Collected,
+    /// A full pass began: the receiver may hold what was deleted and collected.
+    FullPass,
+    /// What the sender of a full pass does not hold any more was dropped here.
+    Unheld,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 19] = [
+    pub const ALL: [Point; 22] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -123,6 +129,9 @@ impl Point {
         Point::NewReplica,
         Point::FirstLook,
         Point::Abandoned,
+        Point::Collected,
+        Point::FullPass,
+        Point::Unheld,
     ];
 }
 
@@ -135,6 +144,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::Abandoned));
+        assert_eq!(Point::ALL.last(), Some(&Point::Unheld));
     }
 }

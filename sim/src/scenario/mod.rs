@@ -78,6 +78,9 @@ pub struct Config {
     pub heartbeat: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    /// Any, also one that the daemon's configuration refuses: a run has to live to see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstone_age: Option<Span>,
     /// Entries of one batch at most; no key of the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_entries_max: Option<u64>,

@@ -27,6 +27,7 @@ pub(super) struct Raw {
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
+    pub(super) tombstone_age: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -48,6 +49,7 @@ pub(super) struct RawShare {
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) max_file_size: Option<Spanned<String>>,
+    pub(super) tombstone_age: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -74,6 +76,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         owner: top.boolean("owner"),
         sweep_interval: top.string("sweep_interval"),
         max_file_size: top.string("max_file_size"),
+        tombstone_age: top.string("tombstone_age"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -93,6 +96,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 owner: section.boolean("owner"),
                 sweep_interval: section.string("sweep_interval"),
                 max_file_size: section.string("max_file_size"),
+                tombstone_age: section.string("tombstone_age"),
             };
             section.finish();
             share
