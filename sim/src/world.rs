@@ -330,7 +330,10 @@ impl World {
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
             // It died at an operation, and came back, after the plan was made.
-            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
+            Event::WipeIndex(_)
+            | Event::SaveIndex(_)
+            | Event::RestoreIndex(_)
+            | Event::RestoreFiles(_)
                 if machine.is_wanted() => {}
             Event::Restart(_) => {}
             // A new index would take the mount point for an empty share, as it has to.
@@ -340,6 +343,12 @@ impl World {
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
+            }
+            Event::RestoreFiles(_) => {
+                if let Err(error) = machine.restore_files() {
+                    let detail = format_args!("{}: {error}", machine.name);
+                    self.shared.event("-", "not-restored", detail);
+                }
             }
             Event::Stop(_) if machine.is_wanted() => self.stop(node),
             Event::Stop(_) => {}

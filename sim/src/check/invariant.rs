@@ -43,10 +43,12 @@ pub enum Invariant {
     Bypass,
     /// As many conflicts as the scenario expects.
     Conflicts,
+    /// The rare places that the scenario is about were reached.
+    Passes,
 }
 
 impl Invariant {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -73,6 +75,7 @@ impl Invariant {
         Self::Verify,
         Self::Bypass,
         Self::Conflicts,
+        Self::Passes,
     ];
 
     /// The name in reports, file names and `ci/plants.d`.
@@ -104,6 +107,7 @@ impl Invariant {
             Self::Verify => "verify",
             Self::Bypass => "bypass",
             Self::Conflicts => "conflicts",
+            Self::Passes => "passes",
         }
     }
 
@@ -178,6 +182,7 @@ impl Invariant {
                  the scenario gives."
             }
             Self::Conflicts => "There are as many conflicts as the scenario expects.",
+            Self::Passes => "A run gets to the rare places that its scenario is about.",
         }
     }
 
@@ -208,6 +213,7 @@ impl Invariant {
             Self::Verify => "src/verify.rs",
             Self::Bypass => "src/check/bypass.rs",
             Self::Conflicts => "src/check/conflicts.rs",
+            Self::Passes => "src/check/passes.rs",
         }
     }
 }

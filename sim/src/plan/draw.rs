@@ -11,7 +11,9 @@ use chainsync_core::NodeName;
 use super::faults::Faults;
 use super::operations::{Operations, pick};
 use crate::rng::Stream;
-use crate::scenario::{Bandwidth, MachineKnobs, Scenario, Span, SpanRange};
+use crate::scenario::{
+    Bandwidth, Event, MachineKnobs, Scenario, Span, SpanRange, TimedEvent,
+};
 
 /// How large plans are; each bound is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub fn draw(seed: u64, shape: Shape) -> Scenario {
         // One node stays dead when all is healed: the others have to do without it.
         plan.expect.dead = vec![plan.nodes[rng.between(0, nodes as u64 - 1) as usize].to_string()];
     }
+    tombstones(&mut plan, &mut Stream::new(seed, "plan-tombstones", ""));
     plan.drop_impossible();
     plan.expect.lost = Some(0);
     plan.expect.converged_within = Some(Span(CONVERGED_WITHIN));
@@ -115,6 +118,16 @@ fn config(plan: &mut Scenario, rng: &mut Stream) {
         let heartbeat = Duration::from_millis(log_between(rng, 200, 2_000));
         plan.config.heartbeat = Some(Span(heartbeat));
         plan.config.dead_after = Some(Span(heartbeat * rng.between(3, 6) as u32));
+    }
+}
+
+/// Tombstones are dropped while the run lasts. Where a clock is set, they are not: their age has to be
+/// above what clocks are off by (PROTOCOL A7).
+fn tombstones(plan: &mut Scenario, rng: &mut Stream) {
+    let is_clock = |timed: &TimedEvent| matches!(timed.event, Event::Clock(_));
+    if rng.one_in(3) && !plan.events.iter().any(is_clock) {
+        let age = Duration::from_millis(log_between(rng, 500, 16_000));
+        plan.config.tombstone_age = Some(Span(age));
     }
 }
 

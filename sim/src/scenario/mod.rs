@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chainsync_core::{NodeName, RelPath, Ring};
+use chainsync_env::Point;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -123,6 +124,13 @@ pub struct Expect {
     pub lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
+    /// Paths at which nothing may be in the end, on any node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
+    /// Marks of the engine (`chainsync_env::Point`), and how often all nodes together pass each at
+    /// least: otherwise the run did not show what the scenario is about.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passes: BTreeMap<String, u64>,
     /// Nodes that stay dead when everything else is healed: the others have to converge without
     /// them, and with them when they come back, last of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -188,6 +196,7 @@ impl Scenario {
             None => Expect::default(),
             Some(expect) => {
                 check_dead(&expect.get_ref().dead, &nodes)
+                    .and_then(|()| check_passes(&expect.get_ref().passes))
                     .map_err(|message| error(expect.span(), message))?;
                 expect.into_inner()
             }
@@ -283,6 +292,16 @@ fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
         return Err("`dead` names every node: somebody has to be left".to_owned());
     }
     Ok(())
+}
+
+fn check_passes(passes: &BTreeMap<String, u64>) -> Result<(), String> {
+    let marks: Vec<String> = Point::ALL.iter().map(|point| format!("{point:?}")).collect();
+    match passes.keys().find(|mark| !marks.contains(mark)) {
+        Some(unknown) => {
+            Err(format!("there is no mark `{unknown}`; marks are {}", marks.join(", ")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_name(

@@ -112,6 +112,11 @@ snapshot!(bad_listen, with("0.0.0.0:7420", "::7420"));
 snapshot!(bad_pattern, with("*.log", "{a,b"));
 snapshot!(pattern_that_is_a_comment, with("*.log", "#log"));
 snapshot!(bad_sweep_interval, with("node   =", "sweep_interval = \"often\"\nnode   ="));
+snapshot!(bad_tombstone_age, with("node   =", "tombstone_age = \"1h\"\nnode   ="));
+snapshot!(
+    tombstone_age_that_is_none,
+    with("exclude =", "tombstone_age = \"a month\"\nexclude =")
+);
 snapshot!(bad_size, with("node   =", "max_file_size = \"20\"\nnode   ="));
 snapshot!(size_of_a_wrong_type, with("exclude =", "max_file_size = 20\nexclude ="));
 snapshot!(relative_path, with("/var/www/html/images", "html/images"));
@@ -187,7 +192,7 @@ const OTHER: &str = "[shares.all]\npath = \"/var/www\"\nring = [\"apollo\", \"ch
 
 #[test]
 fn a_good_one_becomes_what_the_engine_takes() {
-    let top = "durability = \"none\"\nheartbeat = \"2s\"\nmax_file_size = \"20MB\"\nnode   =";
+    let top = "durability = \"none\"\nheartbeat = \"2s\"\nmax_file_size = \"20MB\"\ntombstone_age = \"90d\"\nnode   =";
     let text = good().replace("node   =", top);
     let (config, found) = parse(&text, Open::Nothing, None);
     assert!(found.is_empty(), "{found:?}");
