@@ -8,8 +8,9 @@ use std::time::Duration;
 use chainsync_engine::answers::VerifyReport;
 use chainsync_engine::{Handle, Node, NodeConfig, Status};
 
+use crate::check::SHARE;
 use crate::env::SimEnv;
-use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages};
+use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages, Tree};
 use crate::gate::{Gate, State};
 use crate::ledger::IncidentKind;
 use crate::net::{NetOptions, SimNet};
@@ -58,6 +59,8 @@ struct Life {
     handle: Option<Handle>,
     status: Option<(u64, Status)>,
     saved: Option<Saved>,
+    /// What was in the share when the index was saved.
+    saved_files: Option<Tree>,
     /// Lives so far; more than one, and the counters have begun anew.
     starts: u64,
 }
@@ -293,7 +296,18 @@ impl Machine {
     pub fn save_index(&self) {
         self.note(IncidentKind::IndexSaved);
         let saved = lock(&self.storages).save();
-        lock(&self.life).saved = Some(saved);
+        let files = lock(&self.disk).tree(SHARE.as_bytes()).ok();
+        let life = &mut *lock(&self.life);
+        (life.saved, life.saved_files) = (Some(saved), files);
+    }
+
+    /// Puts the share's files back to what they were when the index was saved.
+    pub fn restore_files(&self) -> std::io::Result<()> {
+        let files = lock(&self.life).saved_files.clone();
+        match files {
+            Some(files) => lock(&self.disk).restore_tree(&files),
+            None => Ok(()),
+        }
     }
 
     /// False if nothing was saved.

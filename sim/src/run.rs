@@ -391,10 +391,11 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
         check::visible(shared, machines, &contents, allowed, now_ns)?;
     }
     check::won(shared, machines, &contents, &scenario.expect.winners, now_ns)?;
-    check::reached(shared, &scenario.expect.reaches, now_ns)?;
     if let Some(within) = scenario.expect.bypass_within {
         check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
+    check::absent(machines, &scenario.expect.absent, now_ns)?;
+    check::passes(&lock(&shared.coverage), &scenario.expect.passes, now_ns)?;
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());
     let highest = &world.bounds.highest;
     shared.event("-", "audit", format_args!("{files} paths; at most {highest:?}"));

@@ -134,7 +134,7 @@ fn without_node(plan: &Scenario, node: &NodeName) -> Scenario {
 
 /// One thing at a time becomes what it is in most runs.
 fn simplify(best: &mut Scenario, judge: &mut impl Judge) {
-    let knobs: [fn(&mut Scenario); 8] = [
+    let knobs: [fn(&mut Scenario); 9] = [
         |plan| plan.machines.clear(),
         |plan| plan.expect.dead.clear(),
         |plan| plan.network = Network::default(),
@@ -142,6 +142,7 @@ fn simplify(best: &mut Scenario, judge: &mut impl Judge) {
         |plan| plan.config = Config::default(),
         |plan| plan.network.bandwidth = None,
         |plan| plan.config.batch_entries_max = None,
+        |plan| plan.config.tombstone_age = None,
         |plan| (plan.config.heartbeat, plan.config.dead_after) = (None, None),
     ];
     for knob in knobs {

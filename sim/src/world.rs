@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use chainsync_core::{NodeName, Policy, Ring, ShareName};
 use chainsync_engine::config::{
     ArchiveLimits, DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT,
+    TOMBSTONE_AGE_DEFAULT,
 };
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
@@ -330,7 +331,10 @@ impl World {
                     usize::try_from(limit.watches).unwrap_or(usize::MAX);
             }
             // It died at an operation, and came back, after the plan was made.
-            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_)
+            Event::WipeIndex(_)
+            | Event::SaveIndex(_)
+            | Event::RestoreIndex(_)
+            | Event::RestoreFiles(_)
                 if machine.is_wanted() => {}
             Event::Restart(_) => {}
             // A new index would take the mount point for an empty share, as it has to.
@@ -340,6 +344,12 @@ impl World {
             Event::RestoreIndex(_) => {
                 // The parser has checked that something was saved before.
                 let _ = machine.restore_index();
+            }
+            Event::RestoreFiles(_) => {
+                if let Err(error) = machine.restore_files() {
+                    let detail = format_args!("{}: {error}", machine.name);
+                    self.shared.event("-", "not-restored", detail);
+                }
             }
             Event::Stop(_) if machine.is_wanted() => self.stop(node),
             Event::Stop(_) => {}
@@ -670,6 +680,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             policy: policy(config),
             prefer: config.prefer.as_deref().and_then(|name| NodeName::new(name).ok()),
+            tombstone_age: span(config.tombstone_age, TOMBSTONE_AGE_DEFAULT),
             limits: limits(config),
         }],
         heartbeat: span(config.heartbeat, HEARTBEAT_DEFAULT),

@@ -19,7 +19,7 @@ use chainsync_core::wire::{Batch, Cursor, Frame, Hello, PROTOCOL_MAX, PROTOCOL_M
 use chainsync_core::{
     ContentHash, Knowledge, NodeName, Policy, RelPath, ReplicaId, Ring, ShareName,
 };
-use chainsync_engine::config::SWEEP_INTERVAL_DEFAULT;
+use chainsync_engine::config::{SWEEP_INTERVAL_DEFAULT, TOMBSTONE_AGE_DEFAULT};
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::{Net, Peer};
 use chainsync_sim::check::{SHARE, STATE};
@@ -59,6 +59,7 @@ fn config() -> NodeConfig {
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             policy: Policy::Younger,
             prefer: None,
+            tombstone_age: TOMBSTONE_AGE_DEFAULT,
             limits: Default::default(),
         }],
         heartbeat: Duration::from_secs(1),

@@ -248,6 +248,10 @@ pub(crate) enum Generated {
 
 /// `30s`, `1m 30s`, `500ms`, `90d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    // Days of 24 hours, which `jiff` leaves to calendars.
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
+    }
     let wrong = || format!("`{text}` is not a duration such as `30s`, `500ms` or `1m 30s`");
     // To jiff a day is a matter of calendars.
     if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
@@ -306,6 +310,7 @@ mod tests {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
         for wrong in ["", "30", "-1s", "soon", "1 parsec"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -60,6 +60,14 @@ impl VersionVector {
         }
     }
 
+    /// Leaves what `other` covers too.
+    pub fn meet(&mut self, other: &VersionVector) {
+        self.0.retain(|replica, counter| {
+            *counter = (*counter).min(other.counter(*replica));
+            *counter > 0
+        });
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
         self.0.iter().map(|(replica, counter)| (*replica, *counter))
     }

@@ -206,8 +206,12 @@ impl<E: Env> Share<E> {
                 tracing::error!(%replica, %from, "two changes carry one name: was an index restored?");
             }
             writer.state.knowledge.join(&end.knowledge);
-            writer.state.collected.join(&end.collected);
-            writer.state.collected_stamp = writer.state.collected_stamp.max(end.collected_stamp);
+            if end.full {
+                // What was dropped there is dropped here (`full_pass.rs`).
+                writer.state.collected.join(&end.collected);
+                let stamp = writer.state.collected_stamp.max(end.collected_stamp);
+                writer.state.collected_stamp = stamp;
+            }
         }
         let learnt = writer.state.knowledge != state.knowledge;
         let recorded = writer.state.head > state.head;
@@ -221,6 +225,20 @@ impl<E: Env> Share<E> {
         self.finish(after)?;
         let knowledge = learnt.then_some(now.knowledge);
         Ok(Applied { ack: Ack { number: batch.number, knowledge }, paths })
+    }
+
+    /// Records that what is known at a path goes, because `from` knew it and holds it no more.
+    pub fn record_drop(
+        &self,
+        writer: &mut Writer,
+        from: &NodeName,
+        entry: Entry,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        let received = StagedEntry { entry, content: None, name: None, problem: None };
+        self.record_entry(writer, from, received, &mut Vec::new(), after)?;
+        after.moved = true;
+        Ok(())
     }
 
     /// Says whether the entry was refused, for a greater one.

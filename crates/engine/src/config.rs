@@ -40,6 +40,8 @@ pub struct ShareConfig {
     pub policy: Policy,
     /// For the first import only: the node whose files win over what the others had before.
     pub prefer: Option<NodeName>,
+    /// For so long a tombstone is kept at least.
+    pub tombstone_age: Duration,
     pub limits: Limits,
 }
 
@@ -101,6 +103,8 @@ pub enum Durability {
 
 /// A sweep costs a few seconds of one processor in a tree of a million files.
 pub const SWEEP_INTERVAL_DEFAULT: Duration = Duration::from_secs(3600);
+/// Longer than any outage after which a node comes back as it was, and than any clock is off.
+pub const TOMBSTONE_AGE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 pub const DEAD_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 /// An evening's cleaning up is less.

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chainsync_core::RelPath;
+use chainsync_core::{NodeName, RelPath};
 use chainsync_env::{Env, Point};
 
 use crate::answers::RescanReport;
@@ -22,6 +22,10 @@ pub const SUDDENLY_EMPTY_PATHS: u64 = 10;
 pub struct Sweeping {
     /// The next sweep may delete as much as it finds missing.
     accept_deletes: AtomicBool,
+    /// A full pass halted the share: what is accepted next is accepted to a full pass.
+    full_pass_refused: AtomicBool,
+    /// The next full pass may drop as much as its sender does not hold.
+    accept_full_pass: AtomicBool,
     /// Sweeps that came to their end.
     pub done: signal::Sender<u64>,
     /// What sweeps have found so far.
@@ -39,6 +43,8 @@ impl Default for Sweeping {
     fn default() -> Self {
         Self {
             accept_deletes: AtomicBool::new(false),
+            full_pass_refused: AtomicBool::new(false),
+            accept_full_pass: AtomicBool::new(false),
             done: signal::Sender::new(0),
             found: std::sync::Mutex::default(),
         }
@@ -47,7 +53,9 @@ impl Default for Sweeping {
 
 impl Sweeping {
     pub fn accept_deletes(&self) {
-        self.accept_deletes.store(true, Ordering::Relaxed);
+        let by_a_full_pass = self.full_pass_refused.swap(false, Ordering::Relaxed);
+        let accepted = if by_a_full_pass { &self.accept_full_pass } else { &self.accept_deletes };
+        accepted.store(true, Ordering::Relaxed);
     }
 
     pub fn note(&self, was_live: bool, is_live: bool) {
@@ -61,6 +69,11 @@ impl Sweeping {
 
     pub fn found(&self) -> SweepFound {
         *lock(&self.found)
+    }
+
+    /// The same of a full pass.
+    pub fn end_full_pass(&self) {
+        self.accept_full_pass.store(false, Ordering::Relaxed);
     }
 
     /// A sweep is complete: what it was allowed was allowed to it alone.
@@ -96,10 +109,7 @@ impl<E: Env> Share<E> {
             })?;
         }
         let most = self.settings().limits.mass_delete_max;
-        let empty = gone >= entries && gone >= SUDDENLY_EMPTY_PATHS;
-        if !empty && (gone <= most || gone <= entries / 2) {
-            return Ok(());
-        }
+        let Some(empty) = too_much(gone, entries, most) else { return Ok(()) };
         let what = if empty {
             format!("the share is suddenly empty: all {gone} paths are gone")
         } else {
@@ -114,5 +124,65 @@ impl<E: Env> Share<E> {
             ),
         );
         Err(ShareError::Halted)
+    }
+
+    /// The same for what a full pass would drop here. A node that is away for long may come back to a
+    /// ring in which most of what it holds was deleted; or to one that has lost it.
+    pub fn guard_full_pass(&self, from: &NodeName, gone: u64) -> Result<(), ShareError> {
+        let entries = self.index.state().entries;
+        if self.sweeping.accept_full_pass.load(Ordering::Relaxed)
+            || too_much(gone, entries, self.settings().limits.mass_delete_max).is_none()
+        {
+            return Ok(());
+        }
+        self.sweeping.full_pass_refused.store(true, Ordering::Relaxed);
+        self.board.halt_for(
+            Cause::Deletes,
+            &format!(
+                "`{from}` says that {gone} of {entries} paths here were deleted long ago. Nothing was \
+                 deleted. Look at its tree; if they are to go here, too (they are kept in the \
+                 archive): `chainsync resume --accept-deletes`"
+            ),
+        );
+        Err(ShareError::Halted)
+    }
+}
+
+/// Whether so many deletions are too many to be believed; if so, whether nothing would be left.
+fn too_much(gone: u64, entries: u64, max: u64) -> Option<bool> {
+    let empty = gone >= entries && gone >= SUDDENLY_EMPTY_PATHS;
+    let most = gone > max && gone > entries / 2;
+    (empty || most).then_some(empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MASS_DELETE_MAX_DEFAULT;
+
+    #[test]
+    fn an_emptied_tree_and_most_of_a_large_one_are_too_much() {
+        assert_eq!(too_much(9, 9, MASS_DELETE_MAX_DEFAULT), None);
+        assert_eq!(too_much(10, 10, MASS_DELETE_MAX_DEFAULT), Some(true));
+        assert_eq!(too_much(1_000, 1_100, MASS_DELETE_MAX_DEFAULT), None);
+        assert_eq!(too_much(1_001, 2_002, MASS_DELETE_MAX_DEFAULT), None);
+        assert_eq!(too_much(1_002, 2_002, MASS_DELETE_MAX_DEFAULT), Some(false));
+    }
+
+    #[test]
+    fn what_is_accepted_is_accepted_to_the_one_that_was_refused() {
+        let sweeping = Sweeping::default();
+        let accepted = || {
+            let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+            (is(&sweeping.accept_deletes), is(&sweeping.accept_full_pass))
+        };
+        sweeping.full_pass_refused.store(true, Ordering::Relaxed);
+        sweeping.accept_deletes();
+        assert_eq!(accepted(), (false, true));
+        sweeping.end();
+        assert_eq!(accepted(), (false, true), "the sweep that follows takes nothing of it");
+        sweeping.end_full_pass();
+        sweeping.accept_deletes();
+        assert_eq!(accepted(), (true, false));
     }
 }

@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::share::{Share, lock};
 use crate::signal;
 use crate::status::{FlushReport, RefusedReload, ShareStatus, Status};
-use crate::{inspect, large, link, recover, tasks};
+use crate::{collect, inspect, large, link, recover, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
 const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -456,6 +456,7 @@ impl<E: Env> Shared<E> {
         let handles = vec![
             tasks.joined.spawn(tasks::ingest(share.clone())),
             tasks.joined.spawn(tasks::keep(share.clone())),
+            tasks.joined.spawn(collect::run(share.clone())),
             tasks.joined.spawn(large::digest::run(share.clone())),
             tasks.joined.spawn(large::pull::run(share.clone())),
             tasks.joined.spawn(apply_when_ready(share.clone(), arrived)),

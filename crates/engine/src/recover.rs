@@ -334,7 +334,8 @@ impl<E: Env> Share<E> {
         let is = |kind: &Kind| matches!(kind, Kind::File { .. }) && kind.content() == content;
         let old = was.as_ref().is_some_and(|was| is(&was.kind));
         let concurrent = was.as_ref().is_some_and(|was| was.version.concurrent(&intent.version));
-        let lost = content.is_some() && (hidden || concurrent);
+        let dropped = was.as_ref().is_some_and(|was| crate::publish::is_dropped(was, intent));
+        let lost = content.is_some() && (hidden || concurrent || dropped);
         if (is(&intent.kind) && !hidden) || (old && !lost) {
             after.garbage.push(name.clone());
         } else if old {

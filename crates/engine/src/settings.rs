@@ -26,6 +26,7 @@ pub struct Settings {
     pub sweep_interval: Duration,
     pub policy: Policy,
     pub prefer: Option<NodeName>,
+    pub tombstone_age: Duration,
     /// The share was taken out of the configuration: its connections are to end.
     pub closed: bool,
 }
@@ -42,6 +43,7 @@ impl Settings {
             sweep_interval: share.sweep_interval,
             policy: share.policy,
             prefer: share.prefer.clone(),
+            tombstone_age: share.tombstone_age,
             closed: false,
         })
     }

@@ -111,11 +111,17 @@ pub enum Point {
     MassDelete,
     /// What a peer sent would have left too little room on the disk.
     NoRoom,
+    /// Tombstones that every member had applied were dropped.
+    Collected,
+    /// A full pass began: the receiver may hold what was deleted and collected.
+    FullPass,
+    /// What the sender of a full pass does not hold any more was dropped here.
+    Unheld,
 }
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 25] = [
+    pub const ALL: [Point; 28] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -141,6 +147,9 @@ impl Point {
         Point::ClockAhead,
         Point::MassDelete,
         Point::NoRoom,
+        Point::Collected,
+        Point::FullPass,
+        Point::Unheld,
     ];
 }
 
@@ -153,6 +162,6 @@ mod tests {
         assert!(Point::ALL.is_sorted());
         // The declaration's last one: a new point goes behind it, and into the list.
         assert_eq!(Point::ALL.last().map(|point| *point as usize + 1), Some(Point::ALL.len()));
-        assert_eq!(Point::ALL.last(), Some(&Point::NoRoom));
+        assert_eq!(Point::ALL.last(), Some(&Point::Unheld));
     }
 }

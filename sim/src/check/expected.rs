@@ -1,5 +1,5 @@
-//! What a scenario expects beside the promises that always hold: that its rare places are passed, and
-//! that what lost is more than a file in an archive.
+//! What a scenario expects beside the promises that always hold: that what lost is more than a file in
+//! an archive, and who wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,6 @@ use chainsync_core::ContentHash;
 use super::{Invariant, Machines};
 use crate::failure::Failure;
 use crate::shared::{Shared, lock};
-
-/// Every one of these places in the engine was passed, on any node.
-pub(crate) fn reached(shared: &Shared, places: &[String], now_ns: u64) -> Result<(), Failure> {
-    let coverage = lock(&shared.coverage);
-    let missing = places.iter().find(|place| !coverage.contains_key(*place));
-    missing.map_or(Ok(()), |place| {
-        let sentence = format!("the scenario is about a place that no daemon has passed: {place}");
-        Err(Failure::new(Invariant::Expected, now_ns, sentence))
-    })
-}
 
 /// At most `allowed` uploads that nobody took back are in no tree any more, whatever archives hold.
 /// `current`: what each node's tree holds.

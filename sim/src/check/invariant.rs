@@ -45,10 +45,12 @@ pub enum Invariant {
     Conflicts,
     /// What the scenario is about has happened.
     Expected,
+    /// The rare places that the scenario is about were reached.
+    Passes,
 }
 
 impl Invariant {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -76,6 +78,7 @@ impl Invariant {
         Self::Bypass,
         Self::Conflicts,
         Self::Expected,
+        Self::Passes,
     ];
 
     /// The name in reports, file names and `ci/plants.d`.
@@ -108,6 +111,7 @@ impl Invariant {
             Self::Bypass => "bypass",
             Self::Conflicts => "conflicts",
             Self::Expected => "expected",
+            Self::Passes => "passes",
         }
     }
 
@@ -183,6 +187,7 @@ impl Invariant {
             }
             Self::Conflicts => "There are as many conflicts as the scenario expects.",
             Self::Expected => "What the scenario is about has happened.",
+            Self::Passes => "A run gets to the rare places that its scenario is about.",
         }
     }
 
@@ -214,6 +219,7 @@ impl Invariant {
             Self::Bypass => "src/check/bypass.rs",
             Self::Conflicts => "src/check/conflicts.rs",
             Self::Expected => "src/check/expected.rs",
+            Self::Passes => "src/check/passes.rs",
         }
     }
 }

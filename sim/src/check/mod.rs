@@ -4,6 +4,7 @@
 //! [`Invariant`] says what each promise is and where it is checked. S1, S2, S7 and S8 are judged as it
 //! happens, S10 at every step, the rest at the end; L4, M1, M2 and M3 are whole runs of their own.
 
+mod absent;
 mod bypass;
 mod conflicts;
 mod expected;
@@ -13,6 +14,7 @@ mod l02_quiet;
 mod l03_leftovers;
 mod l05_twice;
 mod l06_starved;
+mod passes;
 mod s01_torn;
 mod s02_invented;
 mod s03_lost;
@@ -34,15 +36,17 @@ use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::shared::{Shared, lock};
 
+pub(crate) use absent::absent;
 pub use bypass::Disturbance;
 pub(crate) use bypass::bypassed;
 pub(crate) use conflicts::conflicts;
-pub(crate) use expected::{reached, visible, won};
+pub(crate) use expected::{visible, won};
 pub use invariant::Invariant;
 pub(crate) use l01_equal::equal;
 pub(crate) use l02_quiet::{activity, quiet};
 pub(crate) use l03_leftovers::{leftovers, staged_for};
 pub(crate) use l06_starved::BANDWIDTH_MIN;
+pub(crate) use passes::passes;
 pub(crate) use s01_torn::whole;
 pub(crate) use s02_invented::in_place;
 pub(crate) use s03_lost::{contents, lost};

@@ -24,6 +24,7 @@ mod mounts_tests;
 mod open;
 mod options;
 mod others;
+mod restored;
 mod storage;
 #[cfg(test)]
 mod tests;

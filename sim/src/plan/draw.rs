@@ -11,7 +11,9 @@ use chainsync_core::NodeName;
 use super::faults::Faults;
 use super::operations::{Operations, pick};
 use crate::rng::Stream;
-use crate::scenario::{Bandwidth, MachineKnobs, Policy, Scenario, Span, SpanRange};
+use crate::scenario::{
+    Bandwidth, Event, MachineKnobs, Policy, Scenario, Span, SpanRange, TimedEvent,
+};
 
 /// How large plans are; each bound is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub fn draw(seed: u64, shape: Shape) -> Scenario {
         // One node stays dead when all is healed: the others have to do without it.
         plan.expect.dead = vec![plan.nodes[rng.between(0, nodes as u64 - 1) as usize].to_string()];
     }
+    tombstones(&mut plan, &mut Stream::new(seed, "plan-tombstones", ""));
     plan.drop_impossible();
     plan.expect.lost = Some(0);
     plan.expect.converged_within = Some(Span(CONVERGED_WITHIN));
@@ -125,6 +128,16 @@ fn policy(plan: &mut Scenario, rng: &mut Stream) {
         1 => Some(Policy::EditBeatsDelete),
         _ => None,
     };
+}
+
+/// Tombstones are dropped while the run lasts. Where a clock is set, they are not: their age has to be
+/// above what clocks are off by (PROTOCOL A7).
+fn tombstones(plan: &mut Scenario, rng: &mut Stream) {
+    let is_clock = |timed: &TimedEvent| matches!(timed.event, Event::Clock(_));
+    if rng.one_in(3) && !plan.events.iter().any(is_clock) {
+        let age = Duration::from_millis(log_between(rng, 500, 16_000));
+        plan.config.tombstone_age = Some(Span(age));
+    }
 }
 
 /// Small numbers as often as large ones.

@@ -431,6 +431,7 @@ fn meaning(planned: &Planned) -> (Kind, String) {
         }
         Planned::WipeIndex(_) => (Kind::Fault, "index is wiped".into()),
         Planned::SaveIndex(_) => (Kind::Note, "index is saved".into()),
+        Planned::RestoreFiles(_) => (Kind::Fault, "old files are restored".into()),
         Planned::RestoreIndex(_) => (Kind::Fault, "an old index is restored".into()),
         other if other.paths().is_empty() => (Kind::Fault, other.key().replace('-', " ")),
         other => (Kind::Detail, format!("planned: {}", other.key())),

@@ -254,6 +254,7 @@ pub enum Event {
     WipeIndex(NodeEvent),
     SaveIndex(NodeEvent),
     RestoreIndex(NodeEvent),
+    RestoreFiles(NodeEvent),
     UnmountRoot(NodeEvent),
     MountRoot(NodeEvent),
     Reload(NodeEvent),
@@ -293,6 +294,7 @@ pub(super) struct At {
     wipe_index: Option<NodeEvent>,
     save_index: Option<NodeEvent>,
     restore_index: Option<NodeEvent>,
+    restore_files: Option<NodeEvent>,
     unmount_root: Option<NodeEvent>,
     mount_root: Option<NodeEvent>,
     reload: Option<NodeEvent>,
@@ -331,6 +333,7 @@ impl At {
             self.wipe_index.map(Event::WipeIndex),
             self.save_index.map(Event::SaveIndex),
             self.restore_index.map(Event::RestoreIndex),
+            self.restore_files.map(Event::RestoreFiles),
             self.unmount_root.map(Event::UnmountRoot),
             self.mount_root.map(Event::MountRoot),
             self.reload.map(Event::Reload),
@@ -374,6 +377,7 @@ impl Event {
             Event::WipeIndex(_) => "wipe-index",
             Event::SaveIndex(_) => "save-index",
             Event::RestoreIndex(_) => "restore-index",
+            Event::RestoreFiles(_) => "restore-files",
             Event::UnmountRoot(_) => "unmount-root",
             Event::MountRoot(_) => "mount-root",
             Event::Reload(_) => "reload",
@@ -422,6 +426,7 @@ impl Event {
             | Event::WipeIndex(event)
             | Event::SaveIndex(event)
             | Event::RestoreIndex(event)
+            | Event::RestoreFiles(event)
             | Event::UnmountRoot(event)
             | Event::MountRoot(event)
             | Event::Reload(event) => vec![&event.node],

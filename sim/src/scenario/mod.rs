@@ -95,6 +95,9 @@ pub struct Config {
     pub archive_size: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_space_min: Option<Size>,
+    /// Any, also one that the daemon's configuration refuses: a run has to live to see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstone_age: Option<Span>,
     /// Entries of one batch at most; no key of the daemon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_entries_max: Option<u64>,
@@ -151,9 +154,13 @@ pub struct Expect {
     /// Paths with the node whose upload is there in the end, on all nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub winners: BTreeMap<String, String>,
-    /// Rare places in the engine that have to be passed, as `coverage` names them.
+    /// Paths at which nothing may be in the end, on any node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reaches: Vec<String>,
+    pub absent: Vec<String>,
+    /// Marks of the engine (`chainsync_env::Point`), and how often all nodes together pass each at
+    /// least: otherwise the run did not show what the scenario is about.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passes: BTreeMap<String, u64>,
     /// Nodes that stay dead when everything else is healed: the others have to converge without
     /// them, and with them when they come back, last of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -218,8 +225,8 @@ impl Scenario {
         let expect = match raw.expect {
             None => Expect::default(),
             Some(expect) => {
-                check_places(&expect.get_ref().reaches)
-                    .and_then(|()| check_dead(&expect.get_ref().dead, &nodes))
+                check_dead(&expect.get_ref().dead, &nodes)
+                    .and_then(|()| check_passes(&expect.get_ref().passes))
                     .map_err(|message| error(expect.span(), message))?;
                 expect.into_inner()
             }
@@ -305,17 +312,6 @@ impl Scenario {
     }
 }
 
-fn check_places(places: &[String]) -> Result<(), String> {
-    let known = || Point::ALL.iter().map(|point| format!("{point:?}"));
-    match places.iter().find(|place| known().all(|known| known != **place)) {
-        None => Ok(()),
-        Some(unknown) => {
-            let known: Vec<String> = known().collect();
-            Err(format!("`{unknown}` is no place in the engine; these are: {}", known.join(", ")))
-        }
-    }
-}
-
 fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
     if let Some(unknown) = dead.iter().find(|name| !nodes.iter().any(|node| node.as_str() == *name))
     {
@@ -326,6 +322,16 @@ fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
         return Err("`dead` names every node: somebody has to be left".to_owned());
     }
     Ok(())
+}
+
+fn check_passes(passes: &BTreeMap<String, u64>) -> Result<(), String> {
+    let marks: Vec<String> = Point::ALL.iter().map(|point| format!("{point:?}")).collect();
+    match passes.keys().find(|mark| !marks.contains(mark)) {
+        Some(unknown) => {
+            Err(format!("there is no mark `{unknown}`; marks are {}", marks.join(", ")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_name(

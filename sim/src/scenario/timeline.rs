@@ -34,10 +34,15 @@ impl Timeline {
             Event::Start(_) if !down => {
                 Err(format!("`start`, but the daemon of `{node}` runs already"))
             }
-            Event::WipeIndex(_) | Event::SaveIndex(_) | Event::RestoreIndex(_) if !down => {
+            Event::WipeIndex(_)
+            | Event::SaveIndex(_)
+            | Event::RestoreIndex(_)
+            | Event::RestoreFiles(_)
+                if !down =>
+            {
                 Err(format!("`{key}` while the daemon of `{node}` runs: `crash` it first"))
             }
-            Event::RestoreIndex(_) if !self.saved.contains(&node) => {
+            Event::RestoreIndex(_) | Event::RestoreFiles(_) if !self.saved.contains(&node) => {
                 Err(format!("no index of `{node}` was saved before"))
             }
             Event::Crash(DeathEvent { before_operation: Some(_), back_after: None, .. })

@@ -34,6 +34,7 @@ pub(super) struct Raw {
     pub(super) archive_age: Option<Spanned<String>>,
     pub(super) archive_size: Option<Spanned<String>>,
     pub(super) free_space_min: Option<Spanned<String>>,
+    pub(super) tombstone_age: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
 }
@@ -63,6 +64,7 @@ pub(super) struct RawShare {
     pub(super) archive_age: Option<Spanned<String>>,
     pub(super) archive_size: Option<Spanned<String>>,
     pub(super) free_space_min: Option<Spanned<String>>,
+    pub(super) tombstone_age: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -96,6 +98,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         archive_age: top.string("archive_age"),
         archive_size: top.string("archive_size"),
         free_space_min: top.string("free_space_min"),
+        tombstone_age: top.string("tombstone_age"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
                 name,
@@ -123,6 +126,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 archive_age: section.string("archive_age"),
                 archive_size: section.string("archive_size"),
                 free_space_min: section.string("free_space_min"),
+                tombstone_age: section.string("tombstone_age"),
             };
             section.finish();
             share

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chainsync_core::{NodeId, NodeName, Policy, Ring, ShareName};
-use chainsync_engine::config::{DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT};
+use chainsync_engine::config::{
+    DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT, TOMBSTONE_AGE_DEFAULT,
+};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 use chainsync_host::KeyAccess;
@@ -31,6 +33,10 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(20);
 /// Less often than this nobody would rely on it; more often is for tests.
 const SWEEP_MIN: Duration = Duration::from_secs(1);
 const SWEEP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A machine is down for a night, a clock is off by hours: what is deleted meanwhile must not be
+/// forgotten before.
+const TOMBSTONE_AGE_MIN: Duration = Duration::from_secs(24 * 3600);
+const TOMBSTONE_AGE_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Beyond an hour nobody would call it a heartbeat.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// systemd's way to hand over secrets: a file below `$CREDENTIALS_DIRECTORY`.
@@ -312,6 +318,26 @@ impl Validation<'_, '_> {
         }
     }
 
+    /// A share's own, or the one for all shares.
+    fn tombstone_age(&mut self, share: &RawShare) -> Duration {
+        let text = share.tombstone_age.as_ref().or(self.raw.tombstone_age.as_ref());
+        let Some(text) = text else { return TOMBSTONE_AGE_DEFAULT };
+        match duration(text.get_ref()) {
+            Ok(age) if (TOMBSTONE_AGE_MIN..=TOMBSTONE_AGE_MAX).contains(&age) => return age,
+            Ok(_) => {
+                let title = format!("`{}` is no sensible age for deletions", text.get_ref());
+                let label = "from a day to ten years";
+                let next =
+                    "no node may be away, and no clock be off, for longer; the default is \"30d\"";
+                self.error(text.span(), title, label, next);
+            }
+            Err(reason) => {
+                self.error(text.span(), reason, "not a duration", "the default is \"30d\"");
+            }
+        }
+        TOMBSTONE_AGE_DEFAULT
+    }
+
     fn shares(&mut self) -> Vec<ShareConfig> {
         let durability = self.durability(&self.raw.durability);
         let owner = self.raw.owner;
@@ -342,6 +368,7 @@ impl Validation<'_, '_> {
             policy: self.policy(share),
             prefer: self.prefer(share),
             limits,
+            tombstone_age: self.tombstone_age(share),
         })
     }
 

@@ -41,6 +41,16 @@ proptest! {
     }
 
     #[test]
+    fn vectors_meet_like_sets_of_dots(a in vector(), b in vector()) {
+        let mut both = a.clone();
+        both.meet(&b);
+        for dot in dots() {
+            prop_assert_eq!(both.covers(&dot), a.covers(&dot) && b.covers(&dot));
+        }
+        prop_assert!(both.iter().all(|(_, counter)| counter > 0), "counter 0 leaves no trace");
+    }
+
+    #[test]
     fn a_vector_covers_what_it_was_raised_to(a in vector(), dot in dot(), to in replica()) {
         let mut raised = a.clone();
         raised.raise(dot);

@@ -4,7 +4,7 @@
 //! everything that belongs together is in one commit. Nothing here touches the share's files.
 //!
 //! ```text
-//! meta       "schema" → u32, "state" → State, "exclude" → patterns
+//! meta       "schema" → u32, "state" → State, "exclude" → patterns, "marks" → Marks
 //! paths      parent NUL name → Record          clustered by directory
 //! journal    sequence → path                    each path once, at its newest sequence
 //! tags       last sequence of a commit → tag
@@ -15,6 +15,7 @@
 //! conflict-notes  number → ConflictNote
 //! ```
 
+mod aging;
 mod conflicts;
 mod heeded;
 mod paused;
@@ -39,6 +40,7 @@ use thiserror::Error;
 
 use crate::signal;
 
+pub use aging::MARKS_MAX;
 pub use conflicts::ConflictNote;
 pub use heeded::Heeded;
 pub use read::{Reader, Rows};

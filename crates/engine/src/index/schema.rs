@@ -24,6 +24,9 @@ pub const META_STATE: &str = "state";
 /// The exclude patterns under which paths were looked at last. Absent in an index that nobody has
 /// reopened since there is such a row.
 pub const META_EXCLUDE: &str = "exclude";
+/// Heads of the journal with the time when each was noted. Not in the state: a build that does not
+/// know them collects nothing, and this one begins anew.
+pub const META_MARKS: &str = "marks";
 /// There while the share is paused. Not in the state: a build that does not know it would lose it.
 pub const META_PAUSED: &str = "paused";
 /// How far the policy for conflicts was applied, and which.

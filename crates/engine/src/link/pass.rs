@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chainsync_core::batch::{BatchBuilder, INLINE_BYTES_MAX};
 use chainsync_core::gossip::ReceiverKnows;
 use chainsync_core::wire::{BatchEntry, Cursor, Pack, PassEnd};
-use chainsync_core::{ContentHash, Record, RelPath};
+use chainsync_core::{ContentHash, Dot, Knowledge, Record, RelPath};
 use chainsync_env::{Env, Point};
 
 use super::holdings::Holdings;
@@ -15,10 +15,22 @@ use crate::share::{Share, ShareError};
 const ROWS_MAX: usize = 512;
 /// Rows passed over, because the receiver has them, before the link gets to breathe.
 const SCAN_MAX: usize = 16_384;
+/// Bytes of the paths in one piece of a full pass's list. There are fewer than
+/// [`HELD_PATHS_MAX`](chainsync_core::wire::HELD_PATHS_MAX) of them: one piece is one scan.
+const HELD_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(SCAN_MAX <= chainsync_core::wire::HELD_PATHS_MAX);
 
 pub struct Pass {
     reader: Reader,
     position: u64,
+    full: Option<Listing>,
+}
+
+/// How far the list of a full pass has come: behind its entries, in the order of the index.
+#[derive(Default)]
+struct Listing {
+    begun: bool,
+    after: Option<RelPath>,
 }
 
 /// What one reading step brought.
@@ -32,15 +44,37 @@ pub enum Step {
 pub struct Piece {
     pub entries: Vec<BatchEntry>,
     pub packs: Vec<Pack>,
+    /// In a full pass, and behind its entries: paths at which something is held.
+    pub held: Vec<RelPath>,
     pub cursor: Cursor,
     /// The pass ends with this batch.
     pub end: Option<PassEnd>,
 }
 
 impl Pass {
-    /// `after`: the cursor of the receiver.
-    pub fn open<E: Env>(share: &Share<E>, after: u64) -> Result<Self, ShareError> {
-        Ok(Self { reader: share.index.read()?, position: after })
+    /// `after`: the cursor of the receiver. `told`: what the last pass of this connection told it.
+    ///
+    /// A receiver that does not know of everything that was collected here may hold what was deleted,
+    /// and nobody has the tombstone any more: it gets a full pass (PROTOCOL A7).
+    pub fn open<E: Env>(
+        share: &Share<E>,
+        after: u64,
+        knows: &ReceiverKnows,
+        told: Option<&Knowledge>,
+    ) -> Result<Self, ShareError> {
+        let reader = share.index.read()?;
+        let known =
+            |dot: &Dot| knows.knowledge().covers(dot) || told.is_some_and(|told| told.covers(dot));
+        let dots = reader.state().collected.iter();
+        let mut dots = dots.map(|(replica, counter)| Dot { replica, counter });
+        if dots.all(|dot| known(&dot)) {
+            drop(dots);
+            return Ok(Self { reader, position: after, full: None });
+        }
+        drop(dots);
+        share.env.probe(Point::FullPass);
+        tracing::info!("the receiver lacks deletions that are no longer kept: a full pass");
+        Ok(Self { reader, position: 0, full: Some(Listing::default()) })
     }
 
     pub fn position(&self) -> u64 {
@@ -53,6 +87,9 @@ impl Pass {
         knows: &ReceiverKnows,
         holdings: &Holdings,
     ) -> Result<Step, ShareError> {
+        if self.full.as_ref().is_some_and(|listing| listing.begun) {
+            return self.list();
+        }
         let mut batch = BatchBuilder::new(share.settings().limits.batch_entries_max);
         let mut scanned = 0;
         let done = 'batch: loop {
@@ -97,12 +134,52 @@ impl Pass {
         if !done && batch.is_empty() {
             return Ok(Step::Scanning);
         }
-        let end = done.then(|| self.end());
         let sequence = if done { self.reader.state().head } else { self.position };
         self.position = sequence;
-        let tag = self.reader.tag_at(sequence)?.unwrap_or(0);
+        if let (true, Some(listing)) = (done, &mut self.full) {
+            // The list comes behind the entries, in batches of its own.
+            listing.begun = true;
+            if batch.is_empty() {
+                return Ok(Step::Scanning);
+            }
+        }
+        let end = (done && self.full.is_none()).then(|| self.end());
+        let cursor = self.cursor()?;
         let (entries, packs) = batch.finish();
-        Ok(Step::Send(Piece { entries, packs, cursor: Cursor { sequence, tag }, end }))
+        Ok(Step::Send(Piece { entries, packs, held: Vec::new(), cursor, end }))
+    }
+
+    /// The next piece of the list, with the end of the pass if it is the last one.
+    ///
+    /// Live paths only: where this node has a tombstone, the receiver has something that is no older,
+    /// or got it with this pass.
+    fn list(&mut self) -> Result<Step, ShareError> {
+        let Some(listing) = &mut self.full else { return Ok(Step::Scanning) };
+        let rows = self.reader.records(listing.after.as_ref(), SCAN_MAX)?;
+        let mut done = rows.len() < SCAN_MAX;
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        for (path, record) in rows {
+            if bytes >= HELD_BYTES_MAX {
+                done = false;
+                break;
+            }
+            listing.after = Some(path.clone());
+            if record.kind.is_live() {
+                bytes += path.as_bytes().len();
+                held.push(path);
+            }
+        }
+        if held.is_empty() && !done {
+            return Ok(Step::Scanning);
+        }
+        let end = done.then(|| self.end());
+        let cursor = self.cursor()?;
+        Ok(Step::Send(Piece { entries: Vec::new(), packs: Vec::new(), held, cursor, end }))
+    }
+
+    fn cursor(&self) -> Result<Cursor, ShareError> {
+        let tag = self.reader.tag_at(self.position)?.unwrap_or(0);
+        Ok(Cursor { sequence: self.position, tag })
     }
 
     fn content<E: Env>(
@@ -128,7 +205,7 @@ impl Pass {
             knowledge: state.knowledge.clone(),
             collected: state.collected.clone(),
             collected_stamp: state.collected_stamp,
-            full: false,
+            full: self.full.is_some(),
         }
     }
 }

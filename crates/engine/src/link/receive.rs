@@ -2,8 +2,8 @@
 //! acknowledges.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
@@ -17,6 +17,7 @@ use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
 use crate::apply::ApplyError;
 use crate::board::Upstream;
+use crate::full_pass::{self, HeldPaths};
 use crate::large::pull::Delivered;
 use crate::share::{Share, ShareError, lock};
 
@@ -32,9 +33,17 @@ type Stream<E> = <<E as Env>::Net as Net>::Stream;
 pub struct Arrived {
     from: NodeName,
     batch: Batch,
-    /// The number of the last batch of this connection that was applied: none may be left out.
-    applied: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     reply: mpsc::Sender<Reply>,
+}
+
+/// How far the batches of one connection have been applied.
+#[derive(Default)]
+struct Progress {
+    /// The number of the last one: none may be left out.
+    applied: AtomicU64,
+    /// In a full pass: what the upstream has listed so far.
+    held: Mutex<HeldPaths>,
 }
 
 enum Reply {
@@ -115,7 +124,7 @@ async fn receive<E: Env>(
         apply,
         upstream,
         rows_sent: RowsSent::default(),
-        applied: Arc::default(),
+        progress: Arc::default(),
         reply,
         waiting: None,
         heard: Instant::now(),
@@ -136,7 +145,7 @@ struct Receiver<E: Env> {
     apply: mpsc::Sender<Arrived>,
     upstream: Upstream,
     rows_sent: RowsSent,
-    applied: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     reply: mpsc::Sender<Reply>,
     /// A batch that the applier has no room for yet. Nothing more is read meanwhile.
     waiting: Option<Batch>,
@@ -196,7 +205,7 @@ impl<E: Env> Receiver<E> {
                             permit.send(Arrived {
                                 from: self.from.clone(),
                                 batch,
-                                applied: self.applied.clone(),
+                                progress: self.progress.clone(),
                                 reply: self.reply.clone(),
                             });
                         }
@@ -273,9 +282,9 @@ impl<E: Env> Receiver<E> {
 
 /// Applies the batches of all upstreams, one at a time.
 pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arrived>) {
-    while let Some(Arrived { from, batch, applied, reply }) = arrived.recv().await {
+    while let Some(Arrived { from, batch, progress, reply }) = arrived.recv().await {
         let number = batch.number;
-        if applied.load(Ordering::Relaxed) + 1 != number {
+        if progress.applied.load(Ordering::Relaxed) + 1 != number {
             // An earlier one failed; this connection is ending.
             continue;
         }
@@ -283,9 +292,9 @@ pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arr
             let _ = reply.try_send(Reply::End(format!("halted: {reason}")));
             continue;
         }
-        match apply_one(&share, &from, batch, &reply).await {
+        match apply_one(&share, &from, batch, &progress, &reply).await {
             Ok(()) => {
-                applied.store(number, Ordering::Relaxed);
+                progress.applied.store(number, Ordering::Relaxed);
                 share.board.note_trouble(None);
             }
             Err(error) => {
@@ -303,10 +312,18 @@ pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arr
 async fn apply_one<E: Env>(
     share: &Arc<Share<E>>,
     from: &NodeName,
-    batch: Batch,
+    mut batch: Batch,
+    progress: &Progress,
     reply: &mpsc::Sender<Reply>,
 ) -> Result<(), ApplyError> {
     wait_for_room(share, &batch).await?;
+    lock(&progress.held).hear(&std::mem::take(&mut batch.held));
+    if let Some(end) = &batch.end {
+        let held = std::mem::take(&mut *lock(&progress.held));
+        if end.full {
+            full_pass::drop_unheld(share, from, held, &end.knowledge).await?;
+        }
+    }
     let worker = share.clone();
     let staged = share.env.blocking(move || worker.stage_batch(batch)).await?;
     let gate = share.gate.lock().await;

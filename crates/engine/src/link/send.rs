@@ -274,10 +274,11 @@ impl<E: Env> Sender<E> {
         let holdings = self.holdings.clone();
         let position = self.position;
         let pass = self.pass.take();
+        let told = self.told.clone();
         let job = self.share.env.blocking(move || -> Result<_, ShareError> {
             let mut pass = match pass {
                 Some(pass) => pass,
-                None => Pass::open(&share, position)?,
+                None => Pass::open(&share, position, &knows, told.as_ref())?,
             };
             let step = pass.next(&share, &knows, &holdings)?;
             Ok((pass, step))
@@ -304,7 +305,7 @@ impl<E: Env> Sender<E> {
             entries: piece.entries,
             cursor: piece.cursor,
             end: piece.end,
-            held: Vec::new(),
+            held: piece.held,
             packs: piece.packs,
         }));
         self.share.board.count(|counters| {

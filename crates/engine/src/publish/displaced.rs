@@ -25,7 +25,8 @@ pub(super) struct Displaced {
 enum Fate {
     /// What had been published, and nobody can change it any more.
     Discard,
-    /// The same, but its version lost a conflict, or is hidden by what is above or below it.
+    /// The same, but its version lost a conflict, is hidden by what is above or below it, or was dropped
+    /// by a full pass.
     Archive(ContentHash, Option<Bytes>),
     /// Somebody still has it open for writing, or it cannot be read.
     Hold,
@@ -76,7 +77,8 @@ impl<E: Env> Job<'_, E> {
         }
         let replaced =
             was.version.concurrent(&intent.version) && was.kind.content() != intent.kind.content();
-        let lost = was.kind.content().is_some() && (hidden || replaced);
+        let kept = hidden || replaced || is_dropped(was, intent);
+        let lost = was.kind.content().is_some() && kept;
         let file = vfs.open_file(&staging, name.as_bytes())?;
         if vfs.has_writer(&file)? == Some(true) {
             return Ok(Fate::Hold);
@@ -100,6 +102,12 @@ impl<E: Env> Job<'_, E> {
             }
         })
     }
+}
+
+/// Whether a deletion is the end of the very version that was there: a full pass dropped it, and nobody
+/// here has been asked.
+pub fn is_dropped(was: &Published, intent: &Intent) -> bool {
+    was.version.dot == intent.version.dot && !intent.kind.is_live()
 }
 
 impl<E: Env> Share<E> {

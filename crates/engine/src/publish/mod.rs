@@ -20,6 +20,7 @@ use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, R
 use chainsync_env::{Env, Point, Vfs};
 
 use displaced::Displaced;
+pub use displaced::is_dropped;
 
 use crate::change::Aftermath;
 use crate::disk::{Dirs, is_disk_trouble, is_mount, shows};
