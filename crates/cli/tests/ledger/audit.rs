@@ -118,19 +118,6 @@ pub fn audit(ring: &Ring, ledger: &Ledger, sites: &[&Site], outside: &Path) -> F
     }
 
     let books = ledger.books();
-    let ancestors = |from: Id| {
-        let mut ancestors = BTreeSet::new();
-        let mut left = vec![from];
-        while let Some(id) = left.pop() {
-            let Some(write) = books.writes.get(&id) else { continue };
-            for before in [write.parent, write.displaced].into_iter().flatten() {
-                if ancestors.insert(before) {
-                    left.push(before);
-                }
-            }
-        }
-        ancestors
-    };
     let mut left: Vec<Id> = accounted.iter().copied().collect();
     while let Some(id) = left.pop() {
         let Some(write) = books.writes.get(&id) else { continue };
@@ -161,18 +148,25 @@ pub fn audit(ring: &Ring, ledger: &Ledger, sites: &[&Site], outside: &Path) -> F
     }
     // A write always beats what it was made to: if that is current, the write was reverted. Not in
     // `swap`, where an application puts back old files over new ones by moving their directory.
+    let mut over: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
+    for write in books.writes.values() {
+        for before in [write.parent, write.displaced].into_iter().flatten() {
+            over.entry(before).or_default().push(write.id);
+        }
+    }
     for (path, current) in currents.iter().filter(|(path, _)| !path.starts_with("swap/")) {
-        for write in books.writes.values() {
-            if write.path == *path
-                && write.state == State::Finished
-                && ancestors(write.id).contains(current)
-            {
-                wrong.push(format!(
-                    "{path}: {current:016x} is current, which {:016x} had overwritten",
-                    write.id
-                ));
-                break;
-            }
+        let mut younger: BTreeSet<Id> = BTreeSet::new();
+        let mut left = vec![*current];
+        while let Some(id) = left.pop() {
+            let after = over.get(&id).into_iter().flatten().copied();
+            left.extend(after.filter(|id| younger.insert(*id)));
+        }
+        let by = younger.iter().map(|id| &books.writes[id]);
+        for write in by.filter(|it| it.path == *path && it.state == State::Finished).take(1) {
+            wrong.push(format!(
+                "{path}: {current:016x} is current, which {:016x} had overwritten",
+                write.id
+            ));
         }
     }
     drop(books);

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -321,10 +322,9 @@ pub fn replace(site: &Site, path: &str, beside: bool, draw: &mut Draw) -> Result
                 site.ledger.finish(id);
                 let displaced = if beside {
                     // In the share until now, and a file like any other.
-                    let trashed = site.take(&temporary)?;
-                    std::fs::read(site.trash.join(trashed)).unwrap()
+                    read_and_remove(&site.trash.join(site.take(&temporary)?))
                 } else {
-                    std::fs::read(site.prepared.join(&temporary)).unwrap()
+                    read_and_remove(&site.prepared.join(&temporary))
                 };
                 if let Some(displaced) = judged(site, path, &displaced) {
                     site.ledger.displaced(id, displaced);
@@ -371,6 +371,59 @@ fn give_up(
     Err(error)
 }
 
+/// Waits until chainsync publishes the first of some files that another node wrote at once, and then
+/// replaces the others, which are ready for it: in the middle of their publication, that is.
+pub fn ambush(site: &Site, paths: &[String], long: Duration, draw: &mut Draw) -> Result<(), Errno> {
+    let inode = || {
+        let file = site.open(&paths[0], OFlags::PATH)?;
+        Ok(rustix::fs::fstat(&file)?.st_ino)
+    };
+    let mut ready = Vec::new();
+    for path in &paths[1..] {
+        let parent = match site.read(path) {
+            Ok(content) => judged(site, path, &content),
+            Err(error) => {
+                ready.into_iter().for_each(|(_, id, _)| site.ledger.withdraw(id));
+                return Err(error);
+            }
+        };
+        let id = site.ledger.next_id(site.index);
+        let content = content::record(id, parent, length(draw));
+        let prepared = format!("{id:016x}");
+        std::fs::write(site.prepared.join(&prepared), &content).unwrap();
+        site.ledger.announce(id, parent, path, "Ambush", &content, State::Announced);
+        ready.push((path, id, prepared));
+    }
+    let begun = Instant::now();
+    let before: Result<_, Errno> = inode();
+    while before.is_ok() && before == inode() && begun.elapsed() < long {
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    let exchange = |(_, _, prepared): &(&String, Id, String), path| {
+        site.bring(prepared, path, RenameFlags::EXCHANGE)
+    };
+    let done: Vec<_> = ready.iter().map(|it| exchange(it, it.0)).collect();
+    for ((path, id, prepared), done) in ready.into_iter().zip(done) {
+        if done.is_err() {
+            site.ledger.withdraw(id);
+            continue;
+        }
+        site.ledger.finish(id);
+        if let Some(displaced) = judged(site, path, &read_and_remove(&site.prepared.join(prepared)))
+        {
+            site.ledger.displaced(id, displaced);
+        }
+    }
+    Ok(())
+}
+
+/// Removed at once: a disk full of what is done with makes the end slow.
+fn read_and_remove(file: &Path) -> Vec<u8> {
+    let content = std::fs::read(file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    content
+}
+
 fn judged(site: &Site, path: &str, content: &[u8]) -> Option<Id> {
     let node = crate::daemons::NODES[site.index];
     let judged = site.ledger.judge(content);
@@ -384,7 +437,7 @@ fn judged(site: &Site, path: &str, content: &[u8]) -> Option<Id> {
 /// Moved out of the share rather than unlinked: the same to chainsync, and what was deleted is seen.
 pub fn delete(site: &Site, path: &str) -> Result<Option<Id>, Errno> {
     let trashed = site.take(path)?;
-    let content = std::fs::read(site.trash.join(trashed)).unwrap();
+    let content = read_and_remove(&site.trash.join(trashed));
     let id = judged(site, path, &content);
     if let Some(id) = id {
         site.ledger.took(site.index, path, id);
@@ -395,7 +448,9 @@ pub fn delete(site: &Site, path: &str) -> Result<Option<Id>, Errno> {
 /// Deletes and makes again.
 pub fn recreate(site: &Site, path: &str, draw: &mut Draw) -> Result<(), Errno> {
     let parent = delete(site, path)?;
-    std::thread::sleep(Duration::from_micros(draw.below(20_000)));
+    // At once, or after a look.
+    let longest = if draw.below(2) == 0 { 100 } else { 20_000 };
+    std::thread::sleep(Duration::from_micros(draw.below(longest)));
     let in_place = site.in_place(path);
     let mut file = site.open(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?;
     let id = site.ledger.next_id(site.index);

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A seed draws what is done in which order; when, is up to the machine, so a seed is a hint and no
-//! recording. A failure keeps trees, logs and the ledger, and says where. `RUST_LOG` reaches the daemons.
+//! recording. A failure keeps trees, logs and the ledger, and says where; so does every run if
+//! `CHAINSYNC_LEDGER_KEEP` is set. `RUST_LOG` reaches the daemons.
 
 #![allow(
     clippy::disallowed_methods,
@@ -64,6 +65,7 @@ fn every_finished_write_is_accounted_for() {
     });
     let story = format!("CHAINSYNC_LEDGER_SEED={seed}");
     println!("{story} CHAINSYNC_LEDGER_SECONDS={seconds}");
+    let started = Instant::now();
 
     let mut ring = Ring::start(&story);
     let log = ring.directory().join("ledger");
@@ -86,9 +88,10 @@ fn every_finished_write_is_accounted_for() {
         let mut writing = Vec::new();
         let (stop, outside) = (&stop_writing, &outside);
         for site in &sites {
-            let mut next = || Draw(draw.draw());
-            let draws = [next(), next(), next(), next(), next(), next(), next()];
-            let [one, two, three, four, five, six, seven] = draws;
+            let [one, two, three, four, five, six, seven, eight, nine] =
+                std::array::from_fn(|_| Draw(draw.draw()));
+            writing.push(scope.spawn(move || writers::turns(site, nine, stop)));
+            writing.push(scope.spawn(move || writers::hot(site, eight, stop)));
             writing.push(scope.spawn(move || writers::shared(site, one, stop)));
             writing.push(scope.spawn(move || writers::shared(site, two, stop)));
             writing.push(scope.spawn(move || writers::private(site, three, stop)));
@@ -101,20 +104,27 @@ fn every_finished_write_is_accounted_for() {
         }
         let count = faults::rage(&mut ring, &ledger, Draw(draw.draw()), deadline);
         stop_writing.store(true, Ordering::Relaxed);
+        println!("{story}: faults end after {:?}", started.elapsed());
+        let begun = Instant::now();
         for writer in writing {
             if writer.join().is_err() {
                 ledger.violated("a writer has panicked: see above".to_owned());
             }
         }
         ledger.note("FAULT no more, all writers have finished");
+        // This and what follows is shown by `--nocapture`.
+        println!("{story}: the writers finished after {:?}", begun.elapsed());
         if ledger.violations().is_empty() {
+            let begun = Instant::now();
             settle(&ring, &ledger);
+            println!("{story}: settled after {:?}", begun.elapsed());
         }
         // Readers look until all is quiet.
         stop_reading.store(true, Ordering::Relaxed);
         count
     });
 
+    let begun = Instant::now();
     let mut found = audit::Found::default();
     if ledger.violations().is_empty() {
         if let Err(why) = audit::equal(&ring) {
@@ -125,6 +135,10 @@ fn every_finished_write_is_accounted_for() {
     if state_of(&outside) != untouched {
         ledger
             .violated(format!("outside of the shares something changed: {:?}", state_of(&outside)));
+    }
+    println!("{story}: audited after {:?}", begun.elapsed());
+    if std::env::var_os("CHAINSYNC_LEDGER_KEEP").is_some() {
+        println!("{story}: all is kept in {}", ring.keep().display());
     }
     report(&mut ring, &ledger, &log, &story);
     println!(
@@ -174,6 +188,8 @@ fn flush(ring: &Ring, ledger: &Ledger) {
     let mut said = String::new();
     for _ in 0..FLUSHES_MAX {
         let answers = [0, 1, 2].map(|index| ring.flush(index));
+        let codes = answers.each_ref().map(|(code, _)| *code);
+        ledger.note(&format!("flush answers {codes:?}"));
         if answers.iter().all(|(code, _)| *code == Some(0)) {
             return;
         }

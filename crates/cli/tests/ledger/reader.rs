@@ -21,6 +21,9 @@ pub fn read(site: &Site, stop: &AtomicBool) {
     let mut seen: BTreeMap<String, Id> = BTreeMap::new();
     while !stop.load(Ordering::Relaxed) {
         for path in site.files() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             if path.starts_with(&format!("burst/{node}/")) || path.contains("/.git/") {
                 continue;
             }

@@ -20,6 +20,11 @@ use crate::site::Site;
 /// Few, so that all nodes are at the same ones.
 const SHARED: [&str; 3] = ["shared/few", "shared/some/deeper", "shared/some"];
 const SHARED_FILES: u64 = 4;
+const HOT_FILES: u64 = 2;
+/// In one spurt.
+const HOT_WRITES: usize = 40;
+/// Enough that some are still to be published when the first one is.
+const TURN_FILES: u64 = 10;
 const PRIVATE_FILES: u64 = 5;
 /// What a burst makes stays until so many younger ones are there.
 const BURSTS_MAX: usize = 5;
@@ -92,6 +97,51 @@ pub fn shared(site: &Site, mut draw: Draw, stop: &AtomicBool) {
             12 => accept(&path, edits::replace(site, &path, true, &mut draw)),
             13 => accept(&path, edits::delete(site, &path)),
             _ => accept(&path, edits::recreate(site, &path, &mut draw)),
+        }
+    }
+}
+
+/// As fast as it goes, in spurts, on the very files that the other nodes do the same to: between two
+/// steps of a publication there is room for a whole write.
+pub fn hot(site: &Site, mut draw: Draw, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        edits::pause(Duration::from_millis(50 + draw.below(300)), stop);
+        let path = format!("hot/f{}", draw.below(HOT_FILES));
+        let Some(_claim) = site.claim(&path) else { continue };
+        site.make_parents(&path).unwrap();
+        let way = draw.below(4);
+        for _ in 0..HOT_WRITES {
+            match way {
+                0 | 1 => accept(&path, edits::replace(site, &path, false, &mut draw)),
+                2 => accept(&path, edits::rewrite_in_a_tick(site, &path, &mut draw)),
+                _ => accept(&path, edits::recreate(site, &path, &mut draw)),
+            }
+        }
+    }
+}
+
+/// Files that one node writes all at once, and that the others replace in the very moment in which
+/// chainsync publishes them there.
+pub fn turns(site: &Site, mut draw: Draw, stop: &AtomicBool) {
+    let paths = |node: usize| -> Vec<String> {
+        (0..TURN_FILES).map(|file| format!("turn/{}/f{file}", NODES[node])).collect()
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let node = draw.below(3) as usize;
+        let paths = paths(node);
+        let Some(_claim) = site.claim(&format!("turn/{}", NODES[node])) else { continue };
+        if node == site.index {
+            site.make_parents(&paths[0]).unwrap();
+            for path in &paths {
+                accept(path, edits::replace(site, path, false, &mut draw));
+            }
+            edits::pause(Duration::from_millis(draw.below(200)), stop);
+        } else {
+            let long = Duration::from_millis(50 + draw.below(600));
+            if let Err(error) = edits::ambush(site, &paths, long, &mut draw) {
+                accept::<()>(&paths[0], Err(error));
+                edits::pause(long, stop);
+            }
         }
     }
 }
@@ -241,6 +291,9 @@ pub fn bursts(site: &Site, mut draw: Draw, stop: &AtomicBool) {
                     }
                 }
                 ids.into_iter().for_each(|id| site.ledger.finish(id));
+                if how != "MoveIn" {
+                    std::fs::remove_dir_all(&source).unwrap();
+                }
             }
         }
         alive.push(path);
@@ -248,7 +301,8 @@ pub fn bursts(site: &Site, mut draw: Draw, stop: &AtomicBool) {
             let old = alive.remove(draw.below(alive.len() as u64 - 1) as usize);
             forget(site, &old);
             if draw.below(2) == 0 {
-                site.take(&old).unwrap();
+                let trashed = site.take(&old).unwrap();
+                std::fs::remove_dir_all(site.trash.join(trashed)).unwrap();
             } else {
                 std::fs::remove_dir_all(site.path.join(&old)).unwrap();
             }
