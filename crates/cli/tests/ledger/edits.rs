@@ -95,6 +95,10 @@ pub fn edit(
     let content =
         if style == Style::Append { [&before[..], &record].concat() } else { record.clone() };
     let how = format!("{style:?}");
+    if draw.below(4) == 0 {
+        // Open, and not written yet: it may be displaced now.
+        std::thread::sleep(Duration::from_micros(draw.below(40_000)));
+    }
     site.ledger.announce(id, parent, path, &how, &content, State::Announced);
     let mut pace = || std::thread::sleep(Duration::from_micros(draw.below(1500)));
     match style {
@@ -228,7 +232,11 @@ pub fn hold(
     let id = site.ledger.next_id(site.index);
     let record = content::record(id, parent, length(draw));
     site.ledger.announce(id, parent, path, "Hold", &record, State::Announced);
-    file.write_all_at(&record[..HEADER / 2], 0).unwrap();
+    // Once something was written, chainsync waits for the end before it publishes anything here; a
+    // file that is only open is displaced, and what is written then must not be lost.
+    if draw.below(3) == 0 {
+        file.write_all_at(&record[..HEADER / 2], 0).unwrap();
+    }
     pause(long, stop);
     file.write_all_at(&record, 0).unwrap();
     file.set_len(record.len() as u64).unwrap();
@@ -371,50 +379,51 @@ fn give_up(
     Err(error)
 }
 
-/// Waits until chainsync publishes the first of some files that another node wrote at once, and then
-/// replaces the others, which are ready for it: in the middle of their publication, that is.
-pub fn ambush(site: &Site, paths: &[String], long: Duration, draw: &mut Draw) -> Result<(), Errno> {
-    let inode = || {
-        let file = site.open(&paths[0], OFlags::PATH)?;
-        Ok(rustix::fs::fstat(&file)?.st_ino)
-    };
+/// Replaces several files at once, all of which are ready for it.
+pub fn replace_all(site: &Site, paths: &[String], how: &str, draw: &mut Draw, when: impl FnOnce()) {
     let mut ready = Vec::new();
-    for path in &paths[1..] {
-        let parent = match site.read(path) {
-            Ok(content) => judged(site, path, &content),
-            Err(error) => {
-                ready.into_iter().for_each(|(_, id, _)| site.ledger.withdraw(id));
-                return Err(error);
-            }
-        };
+    for path in paths {
+        let parent = site.read(path).ok().and_then(|content| judged(site, path, &content));
         let id = site.ledger.next_id(site.index);
         let content = content::record(id, parent, length(draw));
         let prepared = format!("{id:016x}");
         std::fs::write(site.prepared.join(&prepared), &content).unwrap();
-        site.ledger.announce(id, parent, path, "Ambush", &content, State::Announced);
+        site.ledger.announce(id, parent, path, how, &content, State::Announced);
         ready.push((path, id, prepared));
     }
-    let begun = Instant::now();
-    let before: Result<_, Errno> = inode();
-    while before.is_ok() && before == inode() && begun.elapsed() < long {
-        std::thread::sleep(Duration::from_micros(20));
-    }
-    let exchange = |(_, _, prepared): &(&String, Id, String), path| {
-        site.bring(prepared, path, RenameFlags::EXCHANGE)
+    when();
+    // Whether something was displaced, if it was done.
+    let bring = |(path, _, prepared): &(&String, Id, String)| {
+        let exchanged = site.bring(prepared, path, RenameFlags::EXCHANGE).map(|()| true);
+        exchanged.or_else(|_| site.bring(prepared, path, RenameFlags::NOREPLACE).map(|()| false))
     };
-    let done: Vec<_> = ready.iter().map(|it| exchange(it, it.0)).collect();
+    let done: Vec<_> = ready.iter().map(bring).collect();
     for ((path, id, prepared), done) in ready.into_iter().zip(done) {
-        if done.is_err() {
+        let Ok(displaced) = done else {
             site.ledger.withdraw(id);
             continue;
-        }
+        };
         site.ledger.finish(id);
-        if let Some(displaced) = judged(site, path, &read_and_remove(&site.prepared.join(prepared)))
+        if displaced
+            && let Some(what) = judged(site, path, &read_and_remove(&site.prepared.join(prepared)))
         {
-            site.ledger.displaced(id, displaced);
+            site.ledger.displaced(id, what);
         }
     }
-    Ok(())
+}
+
+/// Waits until chainsync publishes the first of some files that another node has written at once, and
+/// then replaces the others: in the middle of their publication, that is.
+pub fn ambush(site: &Site, paths: &[String], long: Duration, draw: &mut Draw) {
+    let inode =
+        || site.open(&paths[0], OFlags::PATH).and_then(rustix::fs::fstat).map(|it| it.st_ino);
+    let Ok(before) = inode() else { return };
+    replace_all(site, &paths[1..], "Ambush", draw, || {
+        let begun = Instant::now();
+        while inode() == Ok(before) && begun.elapsed() < long {
+            std::thread::sleep(Duration::from_micros(1));
+        }
+    });
 }
 
 /// Removed at once: a disk full of what is done with makes the end slow.

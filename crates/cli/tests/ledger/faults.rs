@@ -31,6 +31,7 @@ pub struct Count {
 pub fn rage(ring: &mut Ring, ledger: &Ledger, mut draw: Draw, deadline: Instant) -> Count {
     let mut states = [State::Runs, State::Runs, State::Runs];
     let mut count = Count::default();
+    let mut written_out = Instant::now();
     let mut next = Instant::now() + Duration::from_secs(2);
     while Instant::now() < deadline && ledger.violations().is_empty() {
         std::thread::sleep(Duration::from_millis(20));
@@ -42,6 +43,10 @@ pub fn rage(ring: &mut Ring, ledger: &Ledger, mut draw: Draw, deadline: Instant)
                 let words = ring.words(index);
                 ledger.violated(format!("{} ended by itself: {status}\n{words}", NODES[index]));
             }
+        }
+        if written_out.elapsed() > Duration::from_secs(1) {
+            ledger.write_out();
+            written_out = Instant::now();
         }
         if Instant::now() < next {
             continue;

@@ -8,9 +8,8 @@
 //! only what nobody has open.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,8 +17,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::content::{self, Id};
 use crate::daemons::NODES;
 
+/// Below this each path has one writer only.
+pub const PRIVATE: &str = "private/";
 /// Lines of a path's story that a failure tells.
 const STORY_LINES: usize = 30;
+/// More than a second's lines.
+const LOG_BYTES: usize = 4 << 20;
 
 pub struct Write {
     pub id: Id,
@@ -40,7 +43,8 @@ pub enum State {
 
 pub struct Ledger {
     books: Mutex<Books>,
-    log: Mutex<File>,
+    /// Written out once a second: a writer that waits for the disk races with nobody.
+    log: Mutex<BufWriter<File>>,
     violations: Mutex<Vec<String>>,
 }
 
@@ -55,6 +59,8 @@ pub struct Books {
     pub taken: BTreeSet<Id>,
     /// What has to be at a path that only one writer uses, on its node only.
     pub expected: BTreeMap<String, String>,
+    /// What was put at a path that only one writer uses, in its order.
+    puts: BTreeMap<String, Vec<Id>>,
     numbers: [u64; 3],
 }
 
@@ -83,7 +89,7 @@ impl Ledger {
     pub fn new(log: &Path) -> Self {
         Self {
             books: Mutex::default(),
-            log: Mutex::new(File::create(log).unwrap()),
+            log: Mutex::new(BufWriter::with_capacity(LOG_BYTES, File::create(log).unwrap())),
             violations: Mutex::default(),
         }
     }
@@ -99,6 +105,10 @@ impl Ledger {
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         let line = format!("{hour:02}:{minute:02}:{second:02}.{:06} {what}\n", now.subsec_micros());
         self.log.lock().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    pub fn write_out(&self) {
+        self.log.lock().unwrap().flush().unwrap();
     }
 
     pub fn next_id(&self, node: usize) -> Id {
@@ -127,6 +137,9 @@ impl Ledger {
         let write = Write { id, parent, displaced: None, path: path.to_owned(), state };
         let mut books = self.books();
         books.names.insert(name, id);
+        if path.starts_with(PRIVATE) {
+            books.puts.entry(path.to_owned()).or_default().push(id);
+        }
         books.writes.insert(id, write);
     }
 
@@ -139,6 +152,18 @@ impl Ledger {
             write.path.clone()
         };
         self.note(&format!("{path}: finished {id:016x}"));
+    }
+
+    /// A content of an only writer gets another name. Before anybody can see it there.
+    pub fn put(&self, path: &str, id: Id) {
+        self.books().puts.entry(path.to_owned()).or_default().push(id);
+    }
+
+    /// The place of a content in the order of an only writer, at or after `from`.
+    pub fn place(&self, path: &str, id: Id, from: usize) -> Option<usize> {
+        let books = self.books();
+        let puts = books.puts.get(path)?.get(from..)?;
+        puts.iter().position(|put| *put == id).map(|place| from + place)
     }
 
     /// It could not be given its name: it was never written.
@@ -196,15 +221,22 @@ impl Ledger {
         self.violations.lock().unwrap().clone()
     }
 
-    /// The last lines about a text.
-    pub fn story(&self, log: &Path, of: &str) -> String {
+    /// What a violation is about: lines about its path, around the first that names its content.
+    pub fn story(&self, log: &Path, violation: &str) -> String {
+        self.write_out();
+        let path = violation.split(": ").next().unwrap_or_default();
+        let is_id = |word: &&str| word.len() == 16 && u64::from_str_radix(word, 16).is_ok();
+        let id = violation.split([' ', ',']).find(is_id);
         let all = std::fs::read_to_string(log).unwrap();
-        let lines: Vec<_> = all.lines().filter(|line| line.contains(of)).collect();
-        let mut story = String::new();
-        for line in &lines[lines.len().saturating_sub(STORY_LINES)..] {
-            let _ = writeln!(story, "    {line}");
-        }
-        story
+        let about = |line: &&str| {
+            line.contains(path) || line.contains("FAULT") || id.is_some_and(|id| line.contains(id))
+        };
+        let lines: Vec<_> = all.lines().filter(about).collect();
+        let names = |line: &&str| id.is_some_and(|id| line.contains(id));
+        let middle = lines.iter().position(names).unwrap_or(lines.len());
+        let from = middle.saturating_sub(STORY_LINES / 3);
+        let lines = &lines[from..lines.len().min(from + STORY_LINES)];
+        lines.iter().fold(String::new(), |story, line| story + "    " + line + "\n")
     }
 }
 

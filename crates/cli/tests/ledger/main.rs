@@ -140,6 +140,7 @@ fn every_finished_write_is_accounted_for() {
     if std::env::var_os("CHAINSYNC_LEDGER_KEEP").is_some() {
         println!("{story}: all is kept in {}", ring.keep().display());
     }
+    ledger.write_out();
     report(&mut ring, &ledger, &log, &story);
     println!(
         "{story}: {} finished writes, {} files current, {} contents in archives, {} in the trash, {} kills, {} stops",
@@ -226,9 +227,8 @@ fn report(ring: &mut Ring, ledger: &Ledger, log: &Path, story: &str) {
         format!("{story}: {} violations; all is kept in {}\n", violations.len(), kept.display());
     for violation in violations.iter().take(TOLD_MAX) {
         said += &format!("{violation}\n");
-        let path = violation.split(": ").next().unwrap();
-        if path.contains('/') {
-            said += &ledger.story(log, path);
+        if violation.split(": ").next().is_some_and(|path| path.contains('/')) {
+            said += &ledger.story(log, violation);
         }
     }
     panic!("{said}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::content::Id;
 use crate::daemons::NODES;
+use crate::ledger::PRIVATE;
 use crate::site::Site;
 
 /// Between two files: a look at each of some hundred files a second.
@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_millis(2);
 ///   way is known to git alone. The audit looks at what it leaves.
 pub fn read(site: &Site, stop: &AtomicBool) {
     let node = NODES[site.index];
-    let mut seen: BTreeMap<String, Id> = BTreeMap::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     while !stop.load(Ordering::Relaxed) {
         for path in site.files() {
             if stop.load(Ordering::Relaxed) {
@@ -34,21 +34,20 @@ pub fn read(site: &Site, stop: &AtomicBool) {
                 continue;
             }
             match site.ledger.judge(&content) {
-                // Only its writer's node tells of a private path, and there greater is later: a
-                // smaller one is an older content that came back.
-                Ok(id) if path.starts_with("private/") => {
-                    if let Some(before) = seen.get(&path)
-                        && *before > id
-                        && !is_renamed(site, id, &path)
-                    {
-                        site.ledger.violated(format!(
-                            "{path}: on {node} {before:016x} went back to {id:016x}"
-                        ));
+                // What its only writer put there before what was seen here already has come back.
+                Ok(id) if path.starts_with(PRIVATE) => {
+                    let from = seen.get(&path).copied().unwrap_or_default();
+                    match site.ledger.place(&path, id, from) {
+                        Some(place) => {
+                            seen.insert(path, place);
+                        }
+                        None => site.ledger.violated(format!(
+                            "{path}: {id:016x} is on {node}, where something later was before"
+                        )),
                     }
-                    seen.insert(path, id);
                 }
                 Ok(_) => {}
-                Err(_) if path.starts_with("burst/") && is_cloned(site, &content) => {}
+                Err(_) if path.starts_with("burst/") && is_cloned(&content) => {}
                 Err(why) => {
                     let bytes = content.len();
                     site.ledger.violated(format!("{path}: torn on {node}, {bytes} bytes: {why}"));
@@ -58,13 +57,8 @@ pub fn read(site: &Site, stop: &AtomicBool) {
     }
 }
 
-/// Written under another name first: then its number says nothing.
-fn is_renamed(site: &Site, id: Id, path: &str) -> bool {
-    site.ledger.books().writes.get(&id).is_none_or(|write| write.path != path)
-}
-
 /// A work file that git wrote: no records, but the text that was committed.
-fn is_cloned(_: &Site, content: &[u8]) -> bool {
+fn is_cloned(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content);
     let mut lines = text.lines();
     let Some(first) = lines.next() else { return content.is_empty() };

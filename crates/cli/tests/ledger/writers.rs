@@ -132,16 +132,13 @@ pub fn turns(site: &Site, mut draw: Draw, stop: &AtomicBool) {
         let Some(_claim) = site.claim(&format!("turn/{}", NODES[node])) else { continue };
         if node == site.index {
             site.make_parents(&paths[0]).unwrap();
-            for path in &paths {
-                accept(path, edits::replace(site, path, false, &mut draw));
-            }
-            edits::pause(Duration::from_millis(draw.below(200)), stop);
+            edits::replace_all(site, &paths, "AllAtOnce", &mut draw, || {});
+            edits::pause(Duration::from_millis(draw.below(400)), stop);
         } else {
-            let long = Duration::from_millis(50 + draw.below(600));
-            if let Err(error) = edits::ambush(site, &paths, long, &mut draw) {
-                accept::<()>(&paths[0], Err(error));
-                edits::pause(long, stop);
-            }
+            let long = Duration::from_millis(50 + draw.below(1000));
+            edits::ambush(site, &paths, long, &mut draw);
+            // Or others would hardly have their turn.
+            edits::pause(Duration::from_millis(draw.below(400)), stop);
         }
     }
 }
@@ -152,7 +149,7 @@ pub fn patient(site: &Site, mut draw: Draw, stop: &AtomicBool, appends: bool) {
         pace(&mut draw);
         let path = shared_path(site, &mut draw);
         let Some(_claim) = site.claim(&path) else { continue };
-        let long = Duration::from_millis([300, 3000, 15_000][draw.below(3) as usize]);
+        let long = Duration::from_millis([100, 1000, 12_000][draw.below(3) as usize]);
         if appends {
             accept(&path, edits::append_for_long(site, &path, long, stop, &mut draw));
         } else {
@@ -214,6 +211,7 @@ pub fn private(site: &Site, mut draw: Draw, stop: &AtomicBool) {
                 }
                 let over = left.get(&other).map(|content| content::parse(content).unwrap());
                 site.ledger.note(&format!("{path}: {node} renames it to {other}"));
+                site.ledger.put(&other, parent.unwrap());
                 std::fs::rename(site.path.join(&path), site.path.join(&other)).unwrap();
                 if let Some(over) = over {
                     site.ledger.took(site.index, &other, over);
