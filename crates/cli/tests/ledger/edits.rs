@@ -22,6 +22,10 @@ use crate::site::Site;
 const LENGTH_MAX: u64 = 20_000;
 /// Appending goes on until a content is so long; then it is written anew.
 const APPEND_MAX: usize = 200_000;
+/// An ambush waits no longer: its daemon may be dead.
+const AMBUSH_MAX: Duration = Duration::from_secs(5);
+/// What chainsync needs to publish a file, and more.
+const APART_US_MAX: u64 = 400;
 /// Tries to give a name to a finished file while others give and take it.
 const NAMING_TRIES: usize = 20;
 
@@ -379,8 +383,15 @@ fn give_up(
     Err(error)
 }
 
-/// Replaces several files at once, all of which are ready for it.
-pub fn replace_all(site: &Site, paths: &[String], how: &str, draw: &mut Draw, when: impl FnOnce()) {
+/// Replaces several files, all of which are ready for it, `apart` from each other.
+pub fn replace_all(
+    site: &Site,
+    paths: &[String],
+    how: &str,
+    apart: Duration,
+    draw: &mut Draw,
+    when: impl FnOnce(),
+) {
     let mut ready = Vec::new();
     for path in paths {
         let parent = site.read(path).ok().and_then(|content| judged(site, path, &content));
@@ -397,7 +408,15 @@ pub fn replace_all(site: &Site, paths: &[String], how: &str, draw: &mut Draw, wh
         let exchanged = site.bring(prepared, path, RenameFlags::EXCHANGE).map(|()| true);
         exchanged.or_else(|_| site.bring(prepared, path, RenameFlags::NOREPLACE).map(|()| false))
     };
-    let done: Vec<_> = ready.iter().map(bring).collect();
+    let begun = Instant::now();
+    let paced = |(place, it): (u32, _)| {
+        // No sleep is so short.
+        while begun.elapsed() < apart * place {
+            std::hint::spin_loop();
+        }
+        bring(it)
+    };
+    let done: Vec<_> = (0..).zip(&ready).map(paced).collect();
     for ((path, id, prepared), done) in ready.into_iter().zip(done) {
         let Ok(displaced) = done else {
             site.ledger.withdraw(id);
@@ -413,14 +432,16 @@ pub fn replace_all(site: &Site, paths: &[String], how: &str, draw: &mut Draw, wh
 }
 
 /// Waits until chainsync publishes the first of some files that another node has written at once, and
-/// then replaces the others: in the middle of their publication, that is.
-pub fn ambush(site: &Site, paths: &[String], long: Duration, draw: &mut Draw) {
+/// then replaces the others, about as fast as chainsync goes: between two steps of a publication.
+pub fn ambush(site: &Site, paths: &[String], stop: &AtomicBool, draw: &mut Draw) {
     let inode =
         || site.open(&paths[0], OFlags::PATH).and_then(rustix::fs::fstat).map(|it| it.st_ino);
     let Ok(before) = inode() else { return };
-    replace_all(site, &paths[1..], "Ambush", draw, || {
-        let begun = Instant::now();
-        while inode() == Ok(before) && begun.elapsed() < long {
+    let apart = Duration::from_micros(draw.below(APART_US_MAX));
+    let begun = Instant::now();
+    replace_all(site, &paths[1..], "Ambush", apart, draw, || {
+        while inode() == Ok(before) && begun.elapsed() < AMBUSH_MAX && !stop.load(Ordering::Relaxed)
+        {
             std::thread::sleep(Duration::from_micros(1));
         }
     });

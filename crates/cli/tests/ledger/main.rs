@@ -88,9 +88,10 @@ fn every_finished_write_is_accounted_for() {
         let mut writing = Vec::new();
         let (stop, outside) = (&stop_writing, &outside);
         for site in &sites {
-            let [one, two, three, four, five, six, seven, eight, nine] =
+            let [one, two, three, four, five, six, seven, eight, nine, ten] =
                 std::array::from_fn(|_| Draw(draw.draw()));
             writing.push(scope.spawn(move || writers::turns(site, nine, stop)));
+            writing.push(scope.spawn(move || writers::ambushes(site, ten, stop)));
             writing.push(scope.spawn(move || writers::hot(site, eight, stop)));
             writing.push(scope.spawn(move || writers::shared(site, one, stop)));
             writing.push(scope.spawn(move || writers::shared(site, two, stop)));

@@ -24,7 +24,7 @@ const HOT_FILES: u64 = 2;
 /// In one spurt.
 const HOT_WRITES: usize = 40;
 /// Enough that some are still to be published when the first one is.
-const TURN_FILES: u64 = 10;
+const TURN_FILES: u64 = 20;
 const PRIVATE_FILES: u64 = 5;
 /// What a burst makes stays until so many younger ones are there.
 const BURSTS_MAX: usize = 5;
@@ -120,26 +120,31 @@ pub fn hot(site: &Site, mut draw: Draw, stop: &AtomicBool) {
     }
 }
 
-/// Files that one node writes all at once, and that the others replace in the very moment in which
-/// chainsync publishes them there.
+fn turn(node: usize) -> (String, Vec<String>) {
+    let dir = format!("turn/{}", NODES[node]);
+    let paths = (0..TURN_FILES).map(|file| format!("{dir}/f{file:02}")).collect();
+    (dir, paths)
+}
+
+/// Files that are written all at once on this node, to be published all at once on the others.
 pub fn turns(site: &Site, mut draw: Draw, stop: &AtomicBool) {
-    let paths = |node: usize| -> Vec<String> {
-        (0..TURN_FILES).map(|file| format!("turn/{}/f{file}", NODES[node])).collect()
-    };
+    let (_, paths) = turn(site.index);
+    site.make_parents(&paths[0]).unwrap();
     while !stop.load(Ordering::Relaxed) {
-        let node = draw.below(3) as usize;
-        let paths = paths(node);
-        let Some(_claim) = site.claim(&format!("turn/{}", NODES[node])) else { continue };
-        if node == site.index {
-            site.make_parents(&paths[0]).unwrap();
-            edits::replace_all(site, &paths, "AllAtOnce", &mut draw, || {});
-            edits::pause(Duration::from_millis(draw.below(400)), stop);
-        } else {
-            let long = Duration::from_millis(50 + draw.below(1000));
-            edits::ambush(site, &paths, long, &mut draw);
-            // Or others would hardly have their turn.
-            edits::pause(Duration::from_millis(draw.below(400)), stop);
-        }
+        edits::replace_all(site, &paths, "AllAtOnce", Duration::ZERO, &mut draw, || {});
+        edits::pause(Duration::from_millis(draw.below(800)), stop);
+    }
+}
+
+/// Replaces such files of another node in the very moment in which chainsync publishes them here.
+pub fn ambushes(site: &Site, mut draw: Draw, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let other = (site.index + 1 + draw.below(2) as usize) % 3;
+        let (dir, paths) = turn(other);
+        let Some(_claim) = site.claim(&dir) else { continue };
+        edits::ambush(site, &paths, stop, &mut draw);
+        // Then its node has its turn again.
+        edits::pause(Duration::from_millis(draw.below(600)), stop);
     }
 }
 
