@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use rustix::fs::FileType;
 
-use crate::Draw;
+use crate::draw::Draw;
 use crate::place::Place;
 
 pub struct Case {

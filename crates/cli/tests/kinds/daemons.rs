@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 pub const NODES: [&str; 3] = ["apollo", "chronos", "hermes"];
@@ -64,7 +65,7 @@ impl Ring {
         self.directory.path()
     }
 
-    fn home(&self, index: usize) -> PathBuf {
+    pub fn home(&self, index: usize) -> PathBuf {
         self.directory.path().join(NODES[index])
     }
 
@@ -98,6 +99,30 @@ impl Ring {
         child.wait().unwrap();
     }
 
+    /// SIGSTOP, SIGCONT.
+    pub fn signal(&self, index: usize, signal: Signal) {
+        kill_process(Pid::from_child(self.children[index].as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// How a daemon that nobody told to has ended.
+    pub fn has_ended(&mut self, index: usize) -> Option<std::process::ExitStatus> {
+        self.children[index].as_mut()?.try_wait().unwrap()
+    }
+
+    /// Keeps files and logs, and says where they are.
+    pub fn keep(&mut self) -> PathBuf {
+        self.directory.disable_cleanup(true);
+        self.directory.path().to_owned()
+    }
+
+    /// Exit code of `flush`, and what it said.
+    pub fn flush(&self, index: usize) -> (Option<i32>, String) {
+        let socket = self.home(index).join("control.sock");
+        let output = chainsync(&["flush", "--timeout", "5s", "--socket", socket.to_str().unwrap()]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     fn status(&self, index: usize) -> Option<Value> {
         let socket = self.home(index).join("control.sock");
         let output = chainsync(&["status", "--json", "--socket", socket.to_str().unwrap()]);
@@ -120,12 +145,9 @@ impl Ring {
 
     /// Both `flush` and `status` say so.
     pub fn converged(&self, index: usize) -> Result<(), String> {
-        let socket = self.home(index).join("control.sock");
-        let socket = socket.to_str().unwrap();
-        let flush = chainsync(&["flush", "--timeout", "5s", "--socket", socket]);
-        if flush.status.code() != Some(0) {
-            let said = [flush.stdout, flush.stderr].concat();
-            return Err(String::from_utf8_lossy(&said).into_owned());
+        let (code, said) = self.flush(index);
+        if code != Some(0) {
+            return Err(said);
         }
         match self.status(index) {
             Some(status) if status["converged"] == Value::Bool(true) => Ok(()),
@@ -153,7 +175,7 @@ impl Ring {
         }
     }
 
-    fn words(&self, index: usize) -> String {
+    pub fn words(&self, index: usize) -> String {
         let home = self.home(index);
         let socket = home.join("control.sock");
         let status = chainsync(&["status", "--socket", socket.to_str().unwrap()]);
