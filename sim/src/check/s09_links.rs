@@ -167,7 +167,7 @@ mod tests {
 
     fn judge(ledger: &Ledger, sent: &[FrameRecord]) -> Option<Invariant> {
         let frames = Frames { sent: sent.to_vec(), ..Frames::default() };
-        crossings(ledger, &NAMES, &frames).err().map(|failure| failure.invariant)
+        crossings(ledger, &NAMES, &frames, false).err().map(|failure| failure.invariant)
     }
 
     #[test]

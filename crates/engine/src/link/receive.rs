@@ -344,7 +344,10 @@ async fn apply_one<E: Env>(
 /// need not send anything twice.
 async fn wait_for_room<E: Env>(share: &Arc<Share<E>>, batch: &Batch) -> Result<(), ShareError> {
     let bytes: u64 = batch.packs.iter().map(|pack| u64::from(pack.raw_bytes)).sum();
-    while bytes > 0 {
+    if bytes == 0 {
+        return Ok(());
+    }
+    loop {
         let worker = share.clone();
         match share.env.blocking(move || worker.need_room(bytes)).await {
             Err(error @ ShareError::Reserve { .. }) => {
@@ -357,7 +360,6 @@ async fn wait_for_room<E: Env>(share: &Arc<Share<E>>, batch: &Batch) -> Result<(
             return Err(ShareError::Halted);
         }
     }
-    Ok(())
 }
 
 impl<E: Env> Share<E> {
