@@ -41,9 +41,20 @@ pub(crate) fn lost(
         archived.extend(hashes(shared, archive).into_values());
     }
     let oracle = lock(&shared.oracle);
+    let is_everywhere =
+        |path: &[u8], hash: &ContentHash| current.iter().all(|tree| tree.get(path) == Some(hash));
+    // It was renamed on two nodes, on one of them there and back before anybody looked: then the other
+    // name is its name. That the one it lost comes back is S4's affair.
+    let is_renamed = |hash: &ContentHash| {
+        let mut names = current.first().into_iter().flatten().filter(|(_, held)| *held == hash);
+        names.any(|(path, _)| {
+            let put = oracle.ledger.of(path, hash).iter().any(|fact| fact.what.puts());
+            put && is_everywhere(path, hash)
+        })
+    };
     let is_lost = |upload: &&crate::oracle::Upload| {
-        let everywhere = current.iter().all(|tree| tree.get(&upload.path) == Some(&upload.hash));
-        !everywhere && !archived.contains(&upload.hash)
+        let hash = &upload.hash;
+        !is_everywhere(&upload.path, hash) && !archived.contains(hash) && !is_renamed(hash)
     };
     let mut lost = oracle.standing().filter(is_lost);
     let Some(first) = lost.next() else { return Ok(0) };
