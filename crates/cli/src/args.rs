@@ -253,10 +253,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
     }
     let wrong = || format!("`{text}` is not a duration such as `30s`, `500ms` or `1m 30s`");
-    // To jiff a day is a matter of calendars.
-    if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
-        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
-    }
     let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(signed).map_err(|_| wrong())
 }

@@ -5,96 +5,54 @@ use std::time::Duration;
 use chainsync_engine::config::{ArchiveLimits, Limits};
 use toml::Spanned;
 
-use super::read::{Raw, RawShare};
+use super::durations::{LONGEST, Words};
+use super::read::RawLimits;
 use super::size::size;
 use super::validate::Validation;
-use crate::args::duration;
-
-type Text<'r> = Option<&'r Spanned<String>>;
-type Number<'r> = Option<&'r Spanned<u64>>;
-
-/// The keys as they stand at the top level or in a share.
-pub(super) struct Keys<'r> {
-    max_file_size: Text<'r>,
-    mass_delete_max: Number<'r>,
-    clock_ahead_max: Text<'r>,
-    archive_generations: Number<'r>,
-    archive_age: Text<'r>,
-    archive_size: Text<'r>,
-    free_space_min: Text<'r>,
-}
-
-macro_rules! keys {
-    ($from:expr) => {
-        Keys {
-            max_file_size: $from.max_file_size.as_ref(),
-            mass_delete_max: $from.mass_delete_max.as_ref(),
-            clock_ahead_max: $from.clock_ahead_max.as_ref(),
-            archive_generations: $from.archive_generations.as_ref(),
-            archive_age: $from.archive_age.as_ref(),
-            archive_size: $from.archive_size.as_ref(),
-            free_space_min: $from.free_space_min.as_ref(),
-        }
-    };
-}
-
-impl<'r> Keys<'r> {
-    pub(super) fn top(raw: &'r Raw) -> Self {
-        keys!(raw)
-    }
-
-    pub(super) fn share(share: &'r RawShare) -> Self {
-        keys!(share)
-    }
-}
 
 /// Less would refuse changes of clocks that are merely set badly.
 const CLOCK_AHEAD_MIN: Duration = Duration::from_secs(60);
-/// Ten years: for ever, as far as a daemon is concerned.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Validation<'_, '_> {
-    pub(super) fn limits(&mut self, keys: Keys<'_>, default: &Limits) -> Limits {
-        let archive = ArchiveLimits {
-            generations: keys
-                .archive_generations
-                .map_or(default.archive.generations, |number| *number.get_ref()),
-            age: self.span(keys.archive_age, Duration::ZERO, default.archive.age, "90d"),
-            bytes: self.size(keys.archive_size, true).unwrap_or(default.archive.bytes),
-        };
-        let ahead = default.clock_ahead_max;
+    /// `default`: what holds for keys that are not there.
+    pub(super) fn limits(&mut self, raw: &RawLimits, default: &Limits) -> Limits {
+        let number = |number: &Option<Spanned<u64>>| number.as_ref().map(|it| *it.get_ref());
+        let generations = number(&raw.archive_generations);
+        let age = self.span(&raw.archive_age, Duration::ZERO, "90d");
+        let bytes = self.size(&raw.archive_size, true);
+        let ahead = self.span(&raw.clock_ahead_max, CLOCK_AHEAD_MIN, "24h");
         Limits {
-            max_file_size: self.size(keys.max_file_size, false).or(default.max_file_size),
-            mass_delete_max: keys
-                .mass_delete_max
-                .map_or(default.mass_delete_max, |number| *number.get_ref()),
-            clock_ahead_max: self.span(keys.clock_ahead_max, CLOCK_AHEAD_MIN, ahead, "24h"),
-            archive,
-            free_space_min: self.size(keys.free_space_min, true).or(default.free_space_min),
+            max_file_size: self.size(&raw.max_file_size, false).or(default.max_file_size),
+            mass_delete_max: number(&raw.mass_delete_max).unwrap_or(default.mass_delete_max),
+            clock_ahead_max: ahead.unwrap_or(default.clock_ahead_max),
+            archive: ArchiveLimits {
+                generations: generations.unwrap_or(default.archive.generations),
+                age: age.unwrap_or(default.archive.age),
+                bytes: bytes.unwrap_or(default.archive.bytes),
+            },
+            free_space_min: self.size(&raw.free_space_min, true).or(default.free_space_min),
             ..default.clone()
         }
     }
 
-    fn span(&mut self, text: Text<'_>, min: Duration, default: Duration, usual: &str) -> Duration {
-        let Some(text) = text else { return default };
-        let next = format!("the default is \"{usual}\"");
-        match duration(text.get_ref()) {
-            Ok(value) if (min..=LONGEST).contains(&value) => value,
-            Ok(_) => {
-                let title = format!("`{}` is no sensible duration here", text.get_ref());
-                self.error(text.span(), title, format!("outside {min:?} to ten years"), next);
-                default
-            }
-            Err(reason) => {
-                self.error(text.span(), reason, "not a duration", next);
-                default
-            }
-        }
+    fn span(
+        &mut self,
+        text: &Option<Spanned<String>>,
+        min: Duration,
+        usual: &str,
+    ) -> Option<Duration> {
+        let words = Words {
+            noun: "duration here",
+            bounds: format!("outside {min:?} to ten years"),
+            why: "",
+            usual: usual.to_owned(),
+        };
+        self.within(text.as_ref(), |span| (min..=LONGEST).contains(&span), &words)
     }
 
     /// `or_nothing`: whether 0 makes sense.
-    fn size(&mut self, text: Text<'_>, or_nothing: bool) -> Option<u64> {
-        let text = text?;
+    fn size(&mut self, text: &Option<Spanned<String>>, or_nothing: bool) -> Option<u64> {
+        let text = text.as_ref()?;
         match size(text.get_ref()) {
             Some(bytes) if bytes > 0 || or_nothing => Some(bytes),
             Some(_) => {

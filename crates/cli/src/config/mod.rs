@@ -7,6 +7,7 @@
 //! next one runs on what was readable, so one typing error does not hide another.
 
 mod diagnostic;
+mod durations;
 mod limits;
 mod opened;
 mod place;

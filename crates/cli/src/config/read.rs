@@ -27,13 +27,7 @@ pub(super) struct Raw {
     pub(super) owner: Option<bool>,
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) policy: Option<Spanned<String>>,
-    pub(super) max_file_size: Option<Spanned<String>>,
-    pub(super) mass_delete_max: Option<Spanned<u64>>,
-    pub(super) clock_ahead_max: Option<Spanned<String>>,
-    pub(super) archive_generations: Option<Spanned<u64>>,
-    pub(super) archive_age: Option<Spanned<String>>,
-    pub(super) archive_size: Option<Spanned<String>>,
-    pub(super) free_space_min: Option<Spanned<String>>,
+    pub(super) limits: RawLimits,
     pub(super) tombstone_age: Option<Spanned<String>>,
     pub(super) nodes: Vec<RawNode>,
     pub(super) shares: Vec<RawShare>,
@@ -57,6 +51,13 @@ pub(super) struct RawShare {
     pub(super) sweep_interval: Option<Spanned<String>>,
     pub(super) policy: Option<Spanned<String>>,
     pub(super) prefer: Option<Spanned<String>>,
+    pub(super) limits: RawLimits,
+    pub(super) tombstone_age: Option<Spanned<String>>,
+}
+
+/// What the top level says for all shares, and a share for itself.
+#[derive(Debug)]
+pub(super) struct RawLimits {
     pub(super) max_file_size: Option<Spanned<String>>,
     pub(super) mass_delete_max: Option<Spanned<u64>>,
     pub(super) clock_ahead_max: Option<Spanned<String>>,
@@ -64,7 +65,6 @@ pub(super) struct RawShare {
     pub(super) archive_age: Option<Spanned<String>>,
     pub(super) archive_size: Option<Spanned<String>>,
     pub(super) free_space_min: Option<Spanned<String>>,
-    pub(super) tombstone_age: Option<Spanned<String>>,
 }
 
 /// `None` if the text is not TOML at all.
@@ -91,13 +91,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         owner: top.boolean("owner"),
         sweep_interval: top.string("sweep_interval"),
         policy: top.string("policy"),
-        max_file_size: top.string("max_file_size"),
-        mass_delete_max: top.number("mass_delete_max"),
-        clock_ahead_max: top.string("clock_ahead_max"),
-        archive_generations: top.number("archive_generations"),
-        archive_age: top.string("archive_age"),
-        archive_size: top.string("archive_size"),
-        free_space_min: top.string("free_space_min"),
+        limits: top.limits(),
         tombstone_age: top.string("tombstone_age"),
         nodes: top.tables("nodes", |name, mut section| {
             let node = RawNode {
@@ -119,13 +113,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 sweep_interval: section.string("sweep_interval"),
                 policy: section.string("policy"),
                 prefer: section.string("prefer"),
-                max_file_size: section.string("max_file_size"),
-                mass_delete_max: section.number("mass_delete_max"),
-                clock_ahead_max: section.string("clock_ahead_max"),
-                archive_generations: section.number("archive_generations"),
-                archive_age: section.string("archive_age"),
-                archive_size: section.string("archive_size"),
-                free_space_min: section.string("free_space_min"),
+                limits: section.limits(),
                 tombstone_age: section.string("tombstone_age"),
             };
             section.finish();
@@ -224,6 +212,18 @@ impl<'t, 'i, 'd> Section<'t, 'i, 'd> {
         let found = self.strings(key);
         self.require(key, example);
         found
+    }
+
+    fn limits(&mut self) -> RawLimits {
+        RawLimits {
+            max_file_size: self.string("max_file_size"),
+            mass_delete_max: self.number("mass_delete_max"),
+            clock_ahead_max: self.string("clock_ahead_max"),
+            archive_generations: self.number("archive_generations"),
+            archive_age: self.string("archive_age"),
+            archive_size: self.string("archive_size"),
+            free_space_min: self.string("free_space_min"),
+        }
     }
 
     /// The tables below `key`, such as `[nodes.apollo]`.

@@ -6,12 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chainsync_core::{NodeId, NodeName, Policy, Ring, ShareName};
-use chainsync_engine::config::{
-    DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT, TOMBSTONE_AGE_DEFAULT,
-};
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 use chainsync_host::KeyAccess;
@@ -19,26 +15,13 @@ use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
 use super::diagnostic::{Diagnostic, Level};
-use super::limits::Keys;
 use super::read::{Raw, RawNode, RawShare};
 use super::similar::similar;
 use super::{Config, Open, place};
-use crate::args::duration;
 use crate::control::SOCKET_PATH_BYTES_MAX;
 
 /// Where the control socket is unless the file says otherwise; `status` looks there too.
 const SOCKET_DEFAULT: &str = "/run/chainsync/control.sock";
-/// Below, scheduling alone on a busy machine would read as a dead node.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(20);
-/// Less often than this nobody would rely on it; more often is for tests.
-const SWEEP_MIN: Duration = Duration::from_secs(1);
-const SWEEP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A machine is down for a night, a clock is off by hours: what is deleted meanwhile must not be
-/// forgotten before.
-const TOMBSTONE_AGE_MIN: Duration = Duration::from_secs(24 * 3600);
-const TOMBSTONE_AGE_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
-/// Beyond an hour nobody would call it a heartbeat.
-const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// systemd's way to hand over secrets: a file below `$CREDENTIALS_DIRECTORY`.
 const CREDENTIAL: &str = "credential:";
 
@@ -122,7 +105,7 @@ fn excludes_nothing(pattern: &str) -> bool {
 }
 
 pub(super) struct Validation<'r, 'd> {
-    raw: &'r Raw,
+    pub(super) raw: &'r Raw,
     open: Open,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
@@ -261,89 +244,12 @@ impl Validation<'_, '_> {
         Some(path)
     }
 
-    fn rhythm(&mut self) -> (Duration, Duration) {
-        let heartbeat = self.duration(&self.raw.heartbeat, HEARTBEAT_MIN, HEARTBEAT_DEFAULT);
-        // A default follows its partner, so that changing one key of the two is enough.
-        let dead_default = DEAD_AFTER_DEFAULT.max(heartbeat * 5);
-        let dead_after = self.duration(&self.raw.dead_after, HEARTBEAT_MIN * 2, dead_default);
-        if let Some(dead) = self.raw.dead_after.as_ref().or(self.raw.heartbeat.as_ref())
-            && dead_after < heartbeat * 2
-        {
-            let title = "`dead_after` is less than two heartbeats";
-            let label = "one late heartbeat would count as a death";
-            self.error(dead.span(), title, label, "leave room for two heartbeats at least");
-        }
-        (heartbeat, dead_after)
-    }
-
-    fn duration(
-        &mut self,
-        text: &Option<Spanned<String>>,
-        min: Duration,
-        default: Duration,
-    ) -> Duration {
-        let Some(text) = text else { return default };
-        match duration(text.get_ref()) {
-            Ok(value) if (min..=DURATION_MAX).contains(&value) => value,
-            Ok(_) => {
-                let label = format!("outside {min:?} to {DURATION_MAX:?}");
-                let title = format!("`{}` is no sensible duration here", text.get_ref());
-                self.error(text.span(), title, label, format!("the default is \"{default:?}\""));
-                default
-            }
-            Err(reason) => {
-                let next = format!("the default is \"{default:?}\"");
-                self.error(text.span(), reason, "not a duration", next);
-                default
-            }
-        }
-    }
-
-    /// A share's own, or the one for all shares. Zero switches it off.
-    fn sweep_interval(&mut self, share: &RawShare) -> Duration {
-        let text = share.sweep_interval.as_ref().or(self.raw.sweep_interval.as_ref());
-        let Some(text) = text else { return SWEEP_INTERVAL_DEFAULT };
-        match duration(text.get_ref()) {
-            Ok(every) if every.is_zero() || (SWEEP_MIN..=SWEEP_MAX).contains(&every) => every,
-            Ok(_) => {
-                let title = format!("`{}` is no sensible interval between sweeps", text.get_ref());
-                let label = "from a second to 30 days, or \"0s\" for never";
-                self.error(text.span(), title, label, "the default is \"1h\"");
-                SWEEP_INTERVAL_DEFAULT
-            }
-            Err(reason) => {
-                self.error(text.span(), reason, "not a duration", "the default is \"1h\"");
-                SWEEP_INTERVAL_DEFAULT
-            }
-        }
-    }
-
-    /// A share's own, or the one for all shares.
-    fn tombstone_age(&mut self, share: &RawShare) -> Duration {
-        let text = share.tombstone_age.as_ref().or(self.raw.tombstone_age.as_ref());
-        let Some(text) = text else { return TOMBSTONE_AGE_DEFAULT };
-        match duration(text.get_ref()) {
-            Ok(age) if (TOMBSTONE_AGE_MIN..=TOMBSTONE_AGE_MAX).contains(&age) => return age,
-            Ok(_) => {
-                let title = format!("`{}` is no sensible age for deletions", text.get_ref());
-                let label = "from a day to ten years";
-                let next =
-                    "no node may be away, and no clock be off, for longer; the default is \"30d\"";
-                self.error(text.span(), title, label, next);
-            }
-            Err(reason) => {
-                self.error(text.span(), reason, "not a duration", "the default is \"30d\"");
-            }
-        }
-        TOMBSTONE_AGE_DEFAULT
-    }
-
     fn shares(&mut self) -> Vec<ShareConfig> {
         let durability = self.durability(&self.raw.durability);
         let owner = self.raw.owner;
         let raw = self.raw;
         let default =
-            Defaults { durability, owner, limits: self.limits(Keys::top(raw), &Limits::default()) };
+            Defaults { durability, owner, limits: self.limits(&raw.limits, &Limits::default()) };
         raw.shares.iter().filter_map(|share| self.share(share, &default)).collect()
     }
 
@@ -356,7 +262,7 @@ impl Validation<'_, '_> {
         let ring = share.ring.as_ref().and_then(|ring| self.ring(share, ring));
         self.patterns(&share.exclude);
         let durability = self.durability(&share.durability).or(default.durability);
-        let limits = self.limits(Keys::share(share), &default.limits);
+        let limits = self.limits(&share.limits, &default.limits);
         Some(ShareConfig {
             name: name.ok()?,
             path: path?,
