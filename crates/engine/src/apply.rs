@@ -17,9 +17,9 @@ use chainsync_env::{Env, Point};
 
 use crate::change::Aftermath;
 use crate::disk::{Dirs, is_disk_trouble, is_own};
-use crate::index::{Intent, Reader, Rows, Writer};
+use crate::index::{Reader, Rows, Writer};
 use crate::publish::Unpublished;
-use crate::share::{SYNC_SINGLY_MAX, Share, ShareError, intent_for};
+use crate::share::{SYNC_SINGLY_MAX, Share, ShareError};
 
 /// Why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +81,16 @@ impl<E: Env> Share<E> {
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let mut files = Vec::new();
         let mut entries = Vec::with_capacity(batch.entries.len());
+        let ahead_max = self.settings().limits.clock_ahead_max.as_millis();
+        let latest_ms = self.now_ms().saturating_add(u64::try_from(ahead_max).unwrap_or(u64::MAX));
         for received in &batch.entries {
             let entry = received.entry.clone();
             if is_own(&entry.path) {
                 return Err(ApplyError::OwnPath(entry.path));
             }
-            self.refuse_ahead(&entry)?;
+            if entry.version.stamp.class == Class::Made && entry.version.stamp.wall_ms > latest_ms {
+                return Err(self.refuse_ahead(&entry));
+            }
             let content = received.content_in(&unpacked);
             if let (Some(content), Some((hash, _))) = (&content, entry.kind.content()) {
                 if ContentHash::of(content) != hash {
@@ -124,18 +128,13 @@ impl<E: Env> Share<E> {
         Ok(Staged { batch, entries })
     }
 
-    fn refuse_ahead(&self, entry: &Entry) -> Result<(), ApplyError> {
-        let stamp = &entry.version.stamp;
-        let max = self.settings().limits.clock_ahead_max;
-        let ahead = Duration::from_millis(stamp.wall_ms.saturating_sub(self.now_ms()));
-        if stamp.class != Class::Made || ahead <= max {
-            return Ok(());
-        }
+    fn refuse_ahead(&self, entry: &Entry) -> ApplyError {
         self.env.probe(Point::ClockAhead);
-        let ahead = Duration::from_secs(ahead.as_secs());
+        let now_ms = self.now_ms();
+        let ahead = Duration::from_secs(entry.version.stamp.wall_ms.saturating_sub(now_ms) / 1000);
         let refused = ApplyError::Ahead { path: entry.path.clone(), ahead };
-        self.board.problem(&entry.path, &refused, self.now_ms());
-        Err(refused)
+        self.board.problem(&entry.path, &refused, now_ms);
+        refused
     }
 
     /// Whether an entry's content has to be put into staging: it will be published, and is not what
@@ -271,16 +270,12 @@ impl<E: Env> Share<E> {
                 if conflict && let Some(record) = &record {
                     self.keep_loser(writer, record, &entry)?;
                 }
-                writer.know(&entry)?;
-                if let Some(Intent { staged: Some(old), .. }) = writer.remove_intent(&entry.path)? {
-                    after.garbage.push(old);
-                }
                 // Where a deletion moves the file to is part of the intent too.
                 let takes =
                     record.as_ref().is_some_and(Record::is_live_on_disk) && !entry.kind.is_live();
                 let name = name.or_else(|| takes.then(|| self.staging_name()));
-                writer.put_intent(&entry.path, &intent_for(&entry, name, Some(from.clone())))?;
-                self.project_around(writer, &entry, record.as_ref(), after)?;
+                let how = (name, Some(from.clone()));
+                self.know_and_intend(writer, &entry, record.as_ref(), how, after)?;
                 if let Some(problem) = problem {
                     self.board.problem(&entry.path, &problem, self.now_ms());
                 }

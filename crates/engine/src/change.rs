@@ -177,6 +177,22 @@ impl<E: Env> Share<E> {
         Ok(())
     }
 
+    /// Makes an entry the known one of its path, and notes that it is to be published, in the place of
+    /// what was to be. `before`: what was known.
+    pub fn know_and_intend(
+        &self,
+        writer: &mut Writer,
+        entry: &Entry,
+        before: Option<&Record>,
+        (staged, from): (Option<String>, Option<NodeName>),
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        writer.know(entry)?;
+        after.garbage.extend(writer.remove_intent(&entry.path)?.and_then(|old| old.staged));
+        writer.put_intent(&entry.path, &intent_for(entry, staged, from))?;
+        self.project_around(writer, entry, before, after)
+    }
+
     /// Whether this node's files are known to be right, or another's.
     fn preferred(&self) -> Preferred {
         match &self.settings().prefer {

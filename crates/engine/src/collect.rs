@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chainsync_core::gossip::RowId;
 use chainsync_core::{Record, RelPath, VersionVector};
 use chainsync_env::{Env, Point};
 use tokio::time::{Instant, sleep_until};
@@ -136,17 +135,12 @@ struct Gone {
 }
 
 impl<E: Env> Share<E> {
-    /// What every configured member has applied, by rows that were written since this run began;
-    /// `None` if one of them has not said it yet. A member that is dead counts with its last word.
+    /// What every configured member has applied; `None` if one of them has not said it yet. A member
+    /// that is dead counts with its last word.
     fn applied_by_all(&self) -> Option<VersionVector> {
-        let mine = self.board.my_row()?;
-        let first = RowId { run: mine.id.run, number: 1 };
-        let rows = self.board.rows();
+        let rows = self.rows_of_this_run()?;
         let mut applied = self.index.applied();
-        for node in self.ring().nodes().iter().filter(|node| **node != self.me) {
-            let row = rows.get(node).filter(|row| row.is_after(&self.me, first))?;
-            applied.meet(&row.applied);
-        }
+        rows.iter().for_each(|row| applied.meet(&row.applied));
         Some(applied)
     }
 

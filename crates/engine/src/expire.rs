@@ -38,10 +38,10 @@ impl Keeping {
 
     /// Whether a conflict stays, with its content.
     fn keeps(&mut self, conflict: &Conflict) -> bool {
-        let generations = self.generations.entry(conflict.path.clone()).or_default();
-        *generations += 1;
-        let generation = *generations;
-        if self.is_old(conflict.noticed_ms) || generation > self.limits.generations {
+        let generation = self.generations.entry(conflict.path.clone()).or_default();
+        *generation += 1;
+        let beyond = *generation > self.limits.generations;
+        if beyond || self.is_old(conflict.noticed_ms) {
             return false;
         }
         let Some((hash, size)) = conflict.kind.content() else { return true };
@@ -103,17 +103,22 @@ impl<E: Env> Share<E> {
             let Some((last, _)) = slice.last() else { break };
             before = *last;
             for (number, conflict) in &slice {
-                // What the policy has not come to is kept in any case, and counts.
-                if !keeping.keeps(conflict) && !self.is_unheeded(*number) {
+                if keeping.keeps(conflict) {
+                    continue;
+                }
+                let content = conflict.kind.content().map(|(hash, _)| hash);
+                if self.is_unheeded(*number) {
+                    // The policy has not come to it: it is kept in any case.
+                    keeping.contents.extend(content);
+                } else {
                     rows.push(*number);
-                    gone.extend(conflict.kind.content().map(|(hash, _)| hash));
+                    gone.extend(content);
                 }
             }
         }
         let listed = self.archive.list().map_err(ShareError::disk("listing the archive"))?;
         let contents = listed.into_iter().filter(|(hash, put_ms)| {
-            let unnamed = !gone.contains(hash);
-            !keeping.contents.contains(hash) && (!unnamed || keeping.is_old(*put_ms))
+            !keeping.contents.contains(hash) && (gone.contains(hash) || keeping.is_old(*put_ms))
         });
         Ok(Expired { rows, contents: contents.map(|(hash, _)| hash).collect(), upto })
     }

@@ -9,16 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use chainsync_core::entry::{Merge, merge};
 use chainsync_core::policy::{again, copy_of};
-use chainsync_core::{Dot, Entry, Kind, NodeName, Policy, ReplicaId};
+use chainsync_core::{Entry, Kind, NodeName, Policy, Version};
 use chainsync_env::{Env, Point};
 use tokio::time::Instant;
 
 use crate::change::Aftermath;
 use crate::disk::Dirs;
-use crate::index::{Conflict, Heeded, Reader, Rows, Writer};
-use crate::share::{Share, ShareError, intent_for, lock};
+use crate::index::{Conflict, Heeded, Reader, Rows};
+use crate::share::{Share, ShareError, lock};
 
 /// Conflicts gone through in one job.
 const CONFLICTS_MAX: usize = 256;
@@ -41,19 +40,17 @@ struct Deed {
 }
 
 enum What {
-    /// The loser, and whose it was.
-    Copy(Entry, NodeName),
+    /// The copy, but for its dot: that is its maker's.
+    Copy(Entry),
+    /// The edit.
     Again(Entry),
 }
 
 /// What one job comes to.
-#[derive(Default)]
 struct Deeds {
     deeds: Vec<Deed>,
     /// Every conflict up to here needs nothing more once the deeds are done.
-    upto: u64,
-    /// That has to be noted.
-    noted: Option<Heeded>,
+    heeded: Heeded,
     /// Whether there was more than one job's worth.
     more: bool,
 }
@@ -116,44 +113,43 @@ impl<E: Env> Share<E> {
 
     /// Makes the contents ready, without the gate.
     fn prepare_deeds(&self) -> Result<Deeds, ShareError> {
-        let mut deeds = Vec::new();
-        let prepared = self.prepare_into(&mut deeds);
-        if prepared.is_err() {
-            // Best effort: a full disk must not fill further with every try.
-            let _ = self.discard(deeds.drain(..).map(|deed| deed.staged));
+        let policy = self.settings().policy;
+        let upto = self.heeding.upto.load(Ordering::Relaxed);
+        let mut deeds = Deeds { deeds: Vec::new(), heeded: Heeded { policy, upto }, more: false };
+        match self.prepare_into(&mut deeds) {
+            Ok(()) => Ok(deeds),
+            Err(error) => {
+                // Best effort: a full disk must not fill further with every try.
+                let _ = self.discard(deeds.deeds.into_iter().map(|deed| deed.staged));
+                Err(error)
+            }
         }
-        Ok(Deeds { deeds, ..prepared? })
     }
 
-    fn prepare_into(&self, staged: &mut Vec<Deed>) -> Result<Deeds, ShareError> {
+    fn prepare_into(&self, deeds: &mut Deeds) -> Result<(), ShareError> {
         let reader = self.index.read()?;
-        let policy = self.settings().policy;
-        let from = self.heeding.upto.load(Ordering::Relaxed);
-        let mut deeds = Deeds { upto: from, ..Deeds::default() };
         let mut waiting = false;
-        let conflicts = reader.conflicts_after(from, CONFLICTS_MAX)?;
+        let conflicts = reader.conflicts_after(deeds.heeded.upto, CONFLICTS_MAX)?;
         let whole = conflicts.len() < CONFLICTS_MAX;
         for (number, conflict, note) in conflicts {
-            match self.verdict(&reader, policy, (number, &conflict), note.loser)? {
+            match self.verdict(&reader, deeds.heeded.policy, (number, &conflict), note.loser)? {
                 Verdict::Nothing => {}
                 Verdict::NotYet => waiting = true,
-                Verdict::Do(_) if staged.len() >= DEEDS_MAX => {
+                Verdict::Do(_) if deeds.deeds.len() >= DEEDS_MAX => {
                     deeds.more = true;
-                    break;
+                    return Ok(());
                 }
                 Verdict::Do(what) => {
                     let name = self.stage_archived(&conflict.kind)?;
-                    staged.extend(name.map(|staged| Deed { staged, what }));
+                    deeds.deeds.extend(name.map(|staged| Deed { staged, what }));
                 }
             }
             if !waiting {
-                deeds.upto = number;
+                deeds.heeded.upto = number;
             }
         }
-        deeds.more |= !whole && !waiting;
-        let upto = deeds.upto;
-        deeds.noted = (upto > from).then_some(Heeded { policy, upto });
-        Ok(deeds)
+        deeds.more = !whole && !waiting;
+        Ok(())
     }
 
     fn verdict(
@@ -172,19 +168,21 @@ impl<E: Env> Share<E> {
                     // Whoever made it knows itself.
                     return Ok(Verdict::Nothing);
                 };
-                match copy_of(&entry, &node, version.dot) {
-                    Some(copy) if rows.record(&copy.path)?.is_none() => {}
-                    _ => return Ok(Verdict::Nothing),
+                let Some(copy) = copy_of(&entry, &node, version.dot) else {
+                    return Ok(Verdict::Nothing);
+                };
+                if rows.record(&copy.path)?.is_some() {
+                    return Ok(Verdict::Nothing);
                 }
                 // One copy will do, unless its author is gone.
                 if node != self.me && self.is_early(number) {
                     return Ok(Verdict::NotYet);
                 }
-                What::Copy(entry, node)
+                What::Copy(copy)
             }
             Policy::EditBeatsDelete => {
                 let mine = self.authors().contains(&version.dot.replica);
-                if !mine || !is_beaten_by_deletion(rows, &entry)? {
+                if !mine || beaten_by(rows, &entry)?.is_none() {
                     return Ok(Verdict::Nothing);
                 }
                 What::Again(entry)
@@ -227,13 +225,7 @@ impl<E: Env> Share<E> {
         let mut dirs = Dirs::new(&self.vfs);
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let name = self.staging_name();
-        let staged = self.stage(&staging, &name, kind, None).and_then(|file| {
-            if let (Some(kept), Some(file)) = (&kept, &file) {
-                self.copy_kept(kept, file, kind)?;
-            }
-            let files: Vec<_> = file.into_iter().collect();
-            self.sync(&files, std::slice::from_ref(&staging))
-        });
+        let staged = self.stage_kept(&staging, &name, kind, kept.as_ref());
         let Err(error) = staged else { return Ok(Some(name)) };
         // Best effort: the error is told.
         let _ = self.discard([name]);
@@ -247,6 +239,10 @@ impl<E: Env> Share<E> {
     /// Records what was made ready, where it still holds. The caller holds the gate.
     fn do_deeds(&self, deeds: Deeds) -> Result<(), ShareError> {
         let names: Vec<String> = deeds.deeds.iter().map(|deed| deed.staged.clone()).collect();
+        if deeds.heeded.policy != self.settings().policy {
+            // A reload came between.
+            return self.discard(names).map_err(ShareError::disk("removing a staged file"));
+        }
         let done = self.settle_doubts().and_then(|()| self.record_deeds(deeds));
         // As with a batch: what a failed commit names may be there when the index is opened again.
         if done.as_ref().is_err_and(|error| !matches!(error, ShareError::Index(_))) {
@@ -256,93 +252,56 @@ impl<E: Env> Share<E> {
     }
 
     fn record_deeds(&self, deeds: Deeds) -> Result<(), ShareError> {
-        let Deeds { deeds, upto, noted, .. } = deeds;
-        if deeds.is_empty() && noted.is_none() {
+        let Deeds { deeds, heeded, .. } = deeds;
+        let moved = heeded.upto > self.heeding.upto.load(Ordering::Relaxed);
+        if deeds.is_empty() && !moved {
             return Ok(());
         }
         let mut after = Aftermath::default();
         let mut writer = self.index.begin()?;
         for Deed { staged, what } in deeds {
             let author = self.author();
-            let (entry, point) = match what {
-                What::Copy(loser, node) => {
-                    let Some(copy) = copy_of(&loser, &node, self.dot_after(&writer, author)) else {
-                        after.garbage.push(staged);
-                        continue;
-                    };
-                    (copy, Point::CopyKept)
+            let made = match what {
+                What::Copy(copy) if writer.record(&copy.path)?.is_none() => {
+                    let version = Version { dot: writer.next_dot(author), ..copy.version };
+                    Some((Entry { version, ..copy }, Point::CopyKept))
                 }
-                What::Again(edit) => {
-                    let Some(known) = writer.record(&edit.path)? else {
-                        after.garbage.push(staged);
-                        continue;
-                    };
-                    let dot = self.dot_after(&writer, author);
-                    (again(&edit, &known.version, author, dot), Point::EditAgain)
-                }
+                What::Copy(_) => None,
+                What::Again(edit) => beaten_by(&writer, &edit)?.map(|deletion| {
+                    let dot = writer.next_dot(author);
+                    (again(&edit, &deletion, author, dot), Point::EditAgain)
+                }),
             };
-            if self.record_deed(&mut writer, &entry, author, &staged, &mut after)? {
-                self.env.probe(point);
-                tracing::info!(path = %entry.path, "an edit that lost is here again: the share's policy");
-            } else {
+            let Some((entry, point)) = made else {
+                // Somebody was quicker.
                 after.garbage.push(staged);
-            }
+                continue;
+            };
+            let before = writer.record(&entry.path)?;
+            let how = (Some(staged), None);
+            self.know_and_intend(&mut writer, &entry, before.as_ref(), how, &mut after)?;
+            self.env.probe(point);
+            tracing::info!(path = %entry.path, "an edit that lost is here again: the share's policy");
+            after.publish.push(entry.path);
+            after.moved = true;
         }
-        if let Some(heeded) = noted {
+        if moved {
             writer.set_heeded(heeded)?;
         }
         writer.commit(self.env.random_u64(), true)?;
-        self.heeding.upto.store(upto, Ordering::Relaxed);
-        lock(&self.heeding.since).retain(|number, _| *number > upto);
+        self.heeding.upto.store(heeded.upto, Ordering::Relaxed);
+        lock(&self.heeding.since).retain(|number, _| *number > heeded.upto);
         self.board.touch();
         self.finish(after)
     }
-
-    /// The dot that the next change made under `author` takes.
-    fn dot_after(&self, writer: &Writer, author: ReplicaId) -> Dot {
-        let last = writer.state.author.filter(|last| last.replica == author);
-        Dot { replica: author, counter: last.map_or(1, |last| last.counter + 1) }
-    }
-
-    /// Says whether the entry was recorded: nobody was quicker.
-    fn record_deed(
-        &self,
-        writer: &mut Writer,
-        entry: &Entry,
-        author: ReplicaId,
-        staged: &str,
-        after: &mut Aftermath,
-    ) -> Result<bool, ShareError> {
-        let record = writer.record(&entry.path)?;
-        let free = record.as_ref().is_none_or(|record| {
-            // A deletion of the loser; a copy's path must be free of deletions, too.
-            !record.kind.is_live() && entry.version.past.covers(&record.version.dot)
-        });
-        let known = record.as_ref().map(|record| (&record.kind, &record.version));
-        let wins = matches!(merge(known, (&entry.kind, &entry.version)), Merge::Wins { .. });
-        if !free || !wins {
-            return Ok(false);
-        }
-        let dot = writer.next_dot(author);
-        debug_assert_eq!(dot, entry.version.dot);
-        writer.know(entry)?;
-        if let Some(old) = writer.remove_intent(&entry.path)?.and_then(|old| old.staged) {
-            after.garbage.push(old);
-        }
-        writer.put_intent(&entry.path, &intent_for(entry, Some(staged.to_owned()), None))?;
-        self.project_around(writer, entry, record.as_ref(), after)?;
-        after.publish.push(entry.path.clone());
-        after.moved = true;
-        Ok(true)
-    }
 }
 
-/// Whether an edit lost to a deletion, known here, that was made without knowing it.
-fn is_beaten_by_deletion(rows: &impl Rows, edit: &Entry) -> Result<bool, ShareError> {
-    let known = rows.record(&edit.path)?;
-    Ok(known.is_some_and(|known| {
+/// The deletion, known here, to which an edit lost that it did not know of.
+fn beaten_by(rows: &impl Rows, edit: &Entry) -> Result<Option<Version>, ShareError> {
+    let known = rows.record(&edit.path)?.filter(|known| {
         !known.kind.is_live()
             && known.version.concurrent(&edit.version)
             && known.version.stamp > edit.version.stamp
-    }))
+    });
+    Ok(known.map(|known| known.version))
 }

@@ -5,6 +5,7 @@
 //! it replaces goes into the archive in its turn.
 
 use std::io;
+use std::sync::Arc;
 
 use chainsync_core::hints::Urgency;
 use chainsync_core::{ContentHasher, FileType, Kind, RelPath, Stat, Version};
@@ -172,13 +173,7 @@ impl<E: Env> Share<E> {
         };
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         let name = self.staging_name();
-        let staged = self.stage(&staging, &name, kind, None).and_then(|file| {
-            if let (Some(kept), Some(file)) = (&kept, &file) {
-                self.copy_kept(kept, file, kind)?;
-            }
-            let files: Vec<_> = file.into_iter().collect();
-            self.sync(&files, std::slice::from_ref(&staging))
-        });
+        let staged = self.stage_kept(&staging, &name, kind, kept.as_ref());
         let done = staged.and_then(|()| {
             self.take_name((&staging, &name), (&parent, target.name()), was.as_ref())
         });
@@ -239,8 +234,25 @@ impl<E: Env> Share<E> {
         same
     }
 
+    /// Puts what lost into staging, with its content from the archive. Durable when this returns; an
+    /// error of the kind `InvalidData` says that the archive holds something else.
+    pub fn stage_kept(
+        &self,
+        staging: &Arc<Dir<E>>,
+        name: &str,
+        kind: &Kind,
+        kept: Option<&File<E>>,
+    ) -> io::Result<()> {
+        let file = self.stage(staging, name, kind, None)?;
+        if let (Some(kept), Some(file)) = (kept, &file) {
+            self.copy_kept(kept, file, kind)?;
+        }
+        let files: Vec<_> = file.into_iter().collect();
+        self.sync(&files, std::slice::from_ref(staging))
+    }
+
     /// Copies a content out of the archive, piece by piece, and makes sure that it is the right one.
-    pub fn copy_kept(&self, kept: &File<E>, to: &File<E>, kind: &Kind) -> io::Result<()> {
+    fn copy_kept(&self, kept: &File<E>, to: &File<E>, kind: &Kind) -> io::Result<()> {
         let Kind::File { hash, mtime_ns, .. } = kind else { return Ok(()) };
         let mut hasher = ContentHasher::default();
         let mut buffer = vec![0; COPY_BYTES];

@@ -416,6 +416,18 @@ impl<E: Env> Share<E> {
         }
     }
 
+    /// What every other member, dead or alive, has said of itself since this run began; `None` if one
+    /// of them has not said anything yet.
+    pub fn rows_of_this_run(&self) -> Option<Vec<Row>> {
+        let mine = self.board.my_row()?;
+        let first = RowId { run: mine.id.run, number: 1 };
+        let rows = self.board.rows();
+        let ring = self.ring();
+        let others = ring.nodes().iter().filter(|node| **node != self.me);
+        let heard = |node| rows.get(node).filter(|row| row.is_after(&self.me, first)).cloned();
+        others.map(heard).collect()
+    }
+
     /// Goes on with the replica id of the last run, once every member has said in this run that it
     /// knows exactly as much of it as this node does (PROTOCOL A2).
     fn confirm_author(&self) {
@@ -423,16 +435,11 @@ impl<E: Env> Share<E> {
             return;
         }
         let Some(author) = self.index.state().author else { return };
-        let Some(mine) = self.board.my_row() else { return };
-        let first = RowId { run: mine.id.run, number: 1 };
-        let rows = self.board.rows();
-        let confirmed = self.ring().nodes().iter().filter(|node| **node != self.me).all(|node| {
-            rows.get(node).is_some_and(|row| {
-                let recorded = row.knowledge.recorded(author.replica);
-                row.is_after(&self.me, first)
-                    && recorded.is_some_and(|recorded| {
-                        recorded.counter == author.counter && recorded.tag == author.tag
-                    })
+        let Some(rows) = self.rows_of_this_run() else { return };
+        let confirmed = rows.iter().all(|row| {
+            let recorded = row.knowledge.recorded(author.replica);
+            recorded.is_some_and(|recorded| {
+                recorded.counter == author.counter && recorded.tag == author.tag
             })
         });
         if confirmed {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use chainsync_core::RelPath;
 
-use super::read::{Reader, get, open, storage};
-use super::schema::{JOURNAL, META, META_MARKS, PATHS, decode, encode, key_path, path_key};
+use super::read::{Reader, open, storage};
+use super::schema::{JOURNAL, META_MARKS, PATHS, key_path, path_key};
 use super::write::{Writer, table};
 use super::{IndexError, Rows};
 
@@ -54,8 +54,7 @@ impl Marks {
 
 impl Reader {
     pub fn marks(&self) -> Result<Marks, IndexError> {
-        let row = get(&open(&self.transaction, META)?, META_MARKS)?;
-        Ok(row.map(|row| decode("marks", &row)).transpose()?.unwrap_or_default())
+        Ok(self.meta(META_MARKS)?.unwrap_or_default())
     }
 
     /// The path that has a sequence, if one still has it.
@@ -68,9 +67,7 @@ impl Reader {
 
 impl Writer {
     pub fn set_marks(&mut self, marks: &Marks) -> Result<(), IndexError> {
-        let mut meta = self.transaction.open_table(META).map_err(table)?;
-        meta.insert(META_MARKS, encode(marks).as_slice()).map_err(storage)?;
-        Ok(())
+        self.put_meta(META_MARKS, marks)
     }
 
     /// Forgets a tombstone, and that it is gone: what it was goes into `collected`.

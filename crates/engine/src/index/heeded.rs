@@ -3,9 +3,7 @@
 use chainsync_core::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::read::{get, open, storage};
-use super::schema::{META, META_HEEDED, decode, encode};
-use super::write::table;
+use super::schema::META_HEEDED;
 use super::{IndexError, Reader, Writer};
 
 /// Conflicts up to a number, under one policy. Those noticed under another one are left as they are:
@@ -18,15 +16,12 @@ pub struct Heeded {
 
 impl Reader {
     pub fn heeded(&self) -> Result<Option<Heeded>, IndexError> {
-        let row = get(&open(&self.transaction, META)?, META_HEEDED)?;
-        row.map(|row| decode("policy", &row)).transpose()
+        self.meta(META_HEEDED)
     }
 }
 
 impl Writer {
     pub fn set_heeded(&mut self, heeded: Heeded) -> Result<(), IndexError> {
-        let mut meta = self.transaction.open_table(META).map_err(table)?;
-        meta.insert(META_HEEDED, encode(&heeded).as_slice()).map_err(storage)?;
-        Ok(())
+        self.put_meta(META_HEEDED, &heeded)
     }
 }

@@ -4,7 +4,8 @@
 //! everything that belongs together is in one commit. Nothing here touches the share's files.
 //!
 //! ```text
-//! meta       "schema" → u32, "state" → State, "exclude" → patterns, "marks" → Marks
+//! meta       "schema" → u32, "state" → State, "exclude" → patterns, "marks" → Marks,
+//!            "heeded" → Heeded, "paused" → nothing
 //! paths      parent NUL name → Record          clustered by directory
 //! journal    sequence → path                    each path once, at its newest sequence
 //! tags       last sequence of a commit → tag

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use chainsync_core::wire::Cursor;
 use chainsync_core::{NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
 
 use super::schema::{
     Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS,
@@ -79,8 +80,12 @@ impl Reader {
 
     /// The exclude patterns under which paths were looked at last.
     pub fn exclude(&self) -> Result<Option<Vec<String>>, IndexError> {
-        let row = get(&open(&self.transaction, META)?, META_EXCLUDE)?;
-        row.map(|bytes| decode("exclude", &bytes)).transpose()
+        self.meta(META_EXCLUDE)
+    }
+
+    pub(super) fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, IndexError> {
+        let row = get(&open(&self.transaction, META)?, key)?;
+        row.map(|row| decode(key, &row)).transpose()
     }
 
     /// Every record that `wanted` wants, in the order of the keys.

@@ -7,6 +7,7 @@ use chainsync_core::knowledge::Recorded;
 use chainsync_core::wire::Cursor;
 use chainsync_core::{Dot, Entry, NodeName, Record, RelPath, ReplicaId};
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
+use serde::Serialize;
 
 use super::read::{Rows, below_in, range_in, record_in, storage};
 use super::schema::{
@@ -123,9 +124,11 @@ impl Writer {
 
     /// Notes the patterns under which paths are looked at from now on.
     pub fn set_exclude(&mut self, patterns: &[String]) -> Result<(), IndexError> {
-        let mut meta = self.transaction.open_table(META).map_err(table)?;
-        let patterns = encode(&patterns);
-        meta.insert(META_EXCLUDE, patterns.as_slice()).map_err(storage)?;
+        self.put_meta(META_EXCLUDE, &patterns)
+    }
+
+    pub(super) fn put_meta(&self, key: &str, value: &impl Serialize) -> Result<(), IndexError> {
+        self.table(META)?.insert(key, encode(value).as_slice()).map_err(storage)?;
         Ok(())
     }
 
@@ -167,10 +170,7 @@ impl Writer {
             self.state.knowledge.record(author.replica, recorded);
         }
         self.state.commits += 1;
-        {
-            let mut meta = self.table(META)?;
-            meta.insert(META_STATE, encode(&self.state).as_slice()).map_err(storage)?;
-        }
+        self.put_meta(META_STATE, &self.state)?;
         let durability = if durable { Durability::Immediate } else { Durability::None };
         self.transaction
             .set_durability(durability)

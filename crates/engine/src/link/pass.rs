@@ -65,13 +65,11 @@ impl Pass {
         let reader = share.index.read()?;
         let known =
             |dot: &Dot| knows.knowledge().covers(dot) || told.is_some_and(|told| told.covers(dot));
-        let dots = reader.state().collected.iter();
-        let mut dots = dots.map(|(replica, counter)| Dot { replica, counter });
-        if dots.all(|dot| known(&dot)) {
-            drop(dots);
+        let collected = &reader.state().collected;
+        let told_all = collected.iter().all(|(replica, counter)| known(&Dot { replica, counter }));
+        if told_all {
             return Ok(Self { reader, position: after, full: None });
         }
-        drop(dots);
         share.env.probe(Point::FullPass);
         tracing::info!("the receiver lacks deletions that are no longer kept: a full pass");
         Ok(Self { reader, position: 0, full: Some(Listing::default()) })

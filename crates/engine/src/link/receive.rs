@@ -19,13 +19,14 @@ use crate::apply::ApplyError;
 use crate::board::Upstream;
 use crate::full_pass::{self, HeldPaths};
 use crate::large::pull::Delivered;
+use crate::room;
 use crate::share::{Share, ShareError, lock};
 
 /// Batches that wait for the applier. One is being staged, one may wait; the rest waits in the
 /// upstream's window.
 pub const APPLY_QUEUE_MAX: usize = 2;
 /// After trouble with the disk, before the upstream may try again.
-const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+pub const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 type Stream<E> = <<E as Env>::Net as Net>::Stream;
 
@@ -316,7 +317,7 @@ async fn apply_one<E: Env>(
     progress: &Progress,
     reply: &mpsc::Sender<Reply>,
 ) -> Result<(), ApplyError> {
-    wait_for_room(share, &batch).await?;
+    room::wait_for(share, &batch).await?;
     lock(&progress.held).hear(&std::mem::take(&mut batch.held));
     if let Some(end) = &batch.end {
         let held = std::mem::take(&mut *lock(&progress.held));
@@ -338,28 +339,6 @@ async fn apply_one<E: Env>(
         share.ask_for(left.missing);
     }
     Ok(())
-}
-
-/// Until the contents of a batch leave room enough. Nothing is read from the upstream meanwhile, so it
-/// need not send anything twice.
-async fn wait_for_room<E: Env>(share: &Arc<Share<E>>, batch: &Batch) -> Result<(), ShareError> {
-    let bytes: u64 = batch.packs.iter().map(|pack| u64::from(pack.raw_bytes)).sum();
-    if bytes == 0 {
-        return Ok(());
-    }
-    loop {
-        let worker = share.clone();
-        match share.env.blocking(move || worker.need_room(bytes)).await {
-            Err(error @ ShareError::Reserve { .. }) => {
-                share.board.note_trouble(Some(format!("cannot apply: {error}")));
-            }
-            room => return room,
-        }
-        sleep(TROUBLE_PAUSE).await;
-        if share.board.halted().is_some() {
-            return Err(ShareError::Halted);
-        }
-    }
 }
 
 impl<E: Env> Share<E> {

@@ -274,7 +274,7 @@ impl<E: Env> Sender<E> {
         let holdings = self.holdings.clone();
         let position = self.position;
         let pass = self.pass.take();
-        let told = self.told.clone();
+        let told = if pass.is_none() { self.told.clone() } else { None };
         let job = self.share.env.blocking(move || -> Result<_, ShareError> {
             let mut pass = match pass {
                 Some(pass) => pass,
