@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chainsync_core::Policy;
 use chainsync_core::batch::INLINE_BYTES_MAX;
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::failure::Failure;
 use crate::fs::{Defect, Fall, Tree};
 use crate::machine::Machine;
 use crate::record::Record;
-use crate::scenario::{Event, Policy, Scenario};
+use crate::scenario::{Event, Scenario};
 use crate::shared::{Shared, lock};
 use crate::trace::Trace;
 use crate::world::World;

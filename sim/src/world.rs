@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use chainsync_core::{NodeName, Policy, Ring, ShareName};
+use chainsync_core::{NodeName, Ring, ShareName};
 use chainsync_engine::config::{
     ArchiveLimits, DEAD_AFTER_DEFAULT, HEARTBEAT_DEFAULT, SWEEP_INTERVAL_DEFAULT,
     TOMBSTONE_AGE_DEFAULT,
@@ -644,14 +644,6 @@ fn limits(config: &scenario::Config) -> Limits {
     }
 }
 
-fn policy(config: &scenario::Config) -> Policy {
-    match config.policy {
-        Some(scenario::Policy::Younger) | None => Policy::Younger,
-        Some(scenario::Policy::KeepBoth) => Policy::KeepBoth,
-        Some(scenario::Policy::EditBeatsDelete) => Policy::EditBeatsDelete,
-    }
-}
-
 fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
     let peer = |name: &NodeName| Peer {
         name: name.clone(),
@@ -678,7 +670,7 @@ fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
             durability,
             owner: config.owner.unwrap_or(false),
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
-            policy: policy(config),
+            policy: config.policy.unwrap_or_default(),
             prefer: config.prefer.as_deref().and_then(|name| NodeName::new(name).ok()),
             tombstone_age: span(config.tombstone_age, TOMBSTONE_AGE_DEFAULT),
             limits: limits(config),

@@ -13,6 +13,7 @@ use crate::{Entry, VersionVector};
 
 /// What a share does for edits that lost to one made without knowing them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// The younger edit stays, the older one is in the archive.
     #[default]

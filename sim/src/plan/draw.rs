@@ -6,14 +6,12 @@
 
 use std::time::Duration;
 
-use chainsync_core::NodeName;
+use chainsync_core::{NodeName, Policy};
 
 use super::faults::Faults;
 use super::operations::{Operations, pick};
 use crate::rng::Stream;
-use crate::scenario::{
-    Bandwidth, Event, MachineKnobs, Policy, Scenario, Span, SpanRange, TimedEvent,
-};
+use crate::scenario::{Bandwidth, Event, MachineKnobs, Scenario, Span, SpanRange, TimedEvent};
 
 /// How large plans are; each bound is inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chainsync_core::{NodeName, RelPath, Ring};
+use chainsync_core::{NodeName, Policy, RelPath, Ring};
 use chainsync_env::Point;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -110,14 +110,6 @@ pub enum Durability {
     None,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    Younger,
-    KeepBoth,
-    EditBeatsDelete,
-}
-
 /// The simulated network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -174,8 +166,7 @@ struct Raw {
     on: Vec<Backend>,
     seed: Option<u64>,
     nodes: Spanned<Vec<Spanned<String>>>,
-    #[serde(default)]
-    config: Config,
+    config: Option<Spanned<Config>>,
     #[serde(default)]
     network: Network,
     #[serde(default)]
@@ -222,22 +213,20 @@ impl Scenario {
             check_event(&event, &nodes, &error)?;
             events.push(TimedEvent { time, event, span });
         }
-        let expect = match raw.expect {
-            None => Expect::default(),
-            Some(expect) => {
-                check_dead(&expect.get_ref().dead, &nodes)
-                    .and_then(|()| check_passes(&expect.get_ref().passes))
-                    .map_err(|message| error(expect.span(), message))?;
-                expect.into_inner()
-            }
-        };
+        let config =
+            checked(raw.config, &error, |config: &Config| check_known(&config.prefer, &nodes))?;
+        let expect = checked(raw.expect, &error, |expect: &Expect| {
+            check_dead(&expect.dead, &nodes)?;
+            check_known(expect.winners.values(), &nodes)?;
+            check_passes(&expect.passes)
+        })?;
         events.sort_by_key(|event| event.time);
         Ok(Self {
             about: raw.about,
             on: raw.on,
             seed: raw.seed,
             nodes,
-            config: raw.config,
+            config,
             network: raw.network,
             machine: raw.machine,
             machines,
@@ -312,12 +301,33 @@ impl Scenario {
     }
 }
 
-fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
-    if let Some(unknown) = dead.iter().find(|name| !nodes.iter().any(|node| node.as_str() == *name))
-    {
-        let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-        return Err(format!("there is no node `{unknown}`; nodes are {}", known.join(", ")));
+/// A table, or what it is without one.
+fn checked<T: Default>(
+    table: Option<Spanned<T>>,
+    error: &dyn Fn(Range<usize>, String) -> ScenarioError,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, ScenarioError> {
+    let Some(table) = table else { return Ok(T::default()) };
+    check(table.get_ref()).map_err(|message| error(table.span(), message))?;
+    Ok(table.into_inner())
+}
+
+fn check_known<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    nodes: &[NodeName],
+) -> Result<(), String> {
+    let is_known = |name: &String| nodes.iter().any(|node| node.as_str() == name);
+    match names.into_iter().find(|name| !is_known(name)) {
+        Some(unknown) => {
+            let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            Err(format!("there is no node `{unknown}`; nodes are {}", known.join(", ")))
+        }
+        None => Ok(()),
     }
+}
+
+fn check_dead(dead: &[String], nodes: &[NodeName]) -> Result<(), String> {
+    check_known(dead, nodes)?;
     if !dead.is_empty() && nodes.iter().all(|node| dead.iter().any(|name| name == node.as_str())) {
         return Err("`dead` names every node: somebody has to be left".to_owned());
     }
@@ -339,12 +349,7 @@ fn check_name(
     nodes: &[NodeName],
     error: &dyn Fn(Range<usize>, String) -> ScenarioError,
 ) -> Result<(), ScenarioError> {
-    if nodes.iter().any(|node| node.as_str() == name.get_ref()) {
-        return Ok(());
-    }
-    let known: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-    let message = format!("there is no node `{}`; nodes are {}", name.get_ref(), known.join(", "));
-    Err(error(name.span(), message))
+    check_known([name.get_ref()], nodes).map_err(|message| error(name.span(), message))
 }
 
 fn check_event(
@@ -431,6 +436,14 @@ lost             = 0
             ),
             ("power-loss = { node = \"chronos\" }", "", "x.toml:14:1", "no event"),
             ("lost             = 0", "dead = [\"zeus\"]", "x.toml:26:", "no node `zeus`"),
+            ("lost             = 0", "winners = { a = \"zeus\" }", "x.toml:26:", "no node `zeus`"),
+            ("durability = \"batch\"", "prefer = \"zeus\"", "x.toml:7:", "no node `zeus`"),
+            (
+                "durability = \"batch\"",
+                "policy = \"older\"",
+                "x.toml:8:",
+                "unknown variant `older`",
+            ),
             (
                 "lost             = 0",
                 "dead = [\"hermes\", \"apollo\", \"chronos\"]",

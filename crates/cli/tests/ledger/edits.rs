@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,8 @@ use rustix::io::Errno;
 use crate::content::{self, HEADER, Id};
 use crate::draw::Draw;
 use crate::ledger::State;
-use crate::site::Site;
+use crate::mapping::Mapping;
+use crate::site::{InPlace, Site};
 
 /// Small enough to travel with their entries, and several pages.
 const LENGTH_MAX: u64 = 20_000;
@@ -57,20 +57,22 @@ pub fn length(draw: &mut Draw) -> usize {
     HEADER + draw.below(LENGTH_MAX) as usize
 }
 
-/// What is in an open file; what no writer left there is torn.
-fn read_open(site: &Site, path: &str, file: &mut File) -> (Vec<u8>, Option<Id>) {
+/// A file that is open for changes in place, and what is in it.
+struct Opened<'s> {
+    file: File,
+    in_place: InPlace<'s>,
+    before: Vec<u8>,
+    parent: Option<Id>,
+}
+
+fn open<'s>(site: &'s Site, path: &str, flags: OFlags) -> Result<Opened<'s>, Errno> {
+    let in_place = site.in_place(path);
+    let mut file = site.open(path, OFlags::RDWR | flags)?;
     let mut before = Vec::new();
-    file.seek(SeekFrom::Start(0)).unwrap();
     file.read_to_end(&mut before).unwrap();
-    if before.is_empty() {
-        // Just made by us.
-        return (before, None);
-    }
-    let parent = site.ledger.judge(&before).map_err(|why| {
-        let node = crate::daemons::NODES[site.index];
-        site.ledger.violated(format!("{path}: a writer on {node} reads what is torn: {why}"));
-    });
-    (before, parent.ok())
+    // Nothing is in what was just made by us.
+    let parent = if before.is_empty() { None } else { judged(site, path, &before) };
+    Ok(Opened { file, in_place, before, parent })
 }
 
 /// Changes a file in place; makes it if it is not there and `make` says so. What is read and what is
@@ -83,10 +85,8 @@ pub fn edit(
     make: bool,
     draw: &mut Draw,
 ) -> Result<Vec<u8>, Errno> {
-    let in_place = site.in_place(path);
     let make = if make { OFlags::CREATE } else { OFlags::empty() };
-    let mut file = site.open(path, OFlags::RDWR | make)?;
-    let (before, parent) = read_open(site, path, &mut file);
+    let Opened { mut file, in_place, before, parent } = open(site, path, make)?;
     let id = site.ledger.next_id(site.index);
     let style = if before.len() < HEADER || (style == Style::Append && before.len() > APPEND_MAX) {
         Style::Truncate
@@ -159,55 +159,11 @@ fn pieces(record: &[u8], mut write: impl FnMut(&[u8], u64)) {
     write(last, 2 * third as u64);
 }
 
-/// A shared, writable mapping of a file.
-struct Mapping {
-    start: *mut u8,
-    length: usize,
-}
-
-impl Mapping {
-    fn new(file: &File, length: usize) -> Self {
-        // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours; the
-        // descriptor is open for the whole call, and the result is checked before it is used.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
-        Self { start: start.cast(), length }
-    }
-
-    fn write(&mut self, piece: &[u8], offset: usize) {
-        assert!(offset + piece.len() <= self.length);
-        // SAFETY: the range lies within the mapping, which lives as long as `self`, and no reference
-        // into it exists. The file is not made shorter while it is mapped: only writers of this node
-        // could, and they claim the path first; chainsync opens no final name for writing.
-        unsafe {
-            std::ptr::copy_nonoverlapping(piece.as_ptr(), self.start.add(offset), piece.len());
-        }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: exactly the range that `new` mapped, unmapped once; no reference into it exists.
-        unsafe { libc::munmap(self.start.cast(), self.length) };
-    }
-}
-
 /// Several times, of equal length, as fast as it goes: within one tick of a clock of 10 ms.
 pub fn rewrite_in_a_tick(site: &Site, path: &str, draw: &mut Draw) -> Result<Vec<u8>, Errno> {
     let mut content = Vec::new();
     for _ in 0..4 {
-        let in_place = site.in_place(path);
-        let mut file = site.open(path, OFlags::RDWR)?;
-        let (before, parent) = read_open(site, path, &mut file);
+        let Opened { file, in_place, before, parent } = open(site, path, OFlags::empty())?;
         let id = site.ledger.next_id(site.index);
         content = content::record(id, parent, before.len().max(HEADER));
         site.ledger.announce(id, parent, path, "Tick", &content, State::Announced);
@@ -230,9 +186,7 @@ pub fn hold(
     stop: &AtomicBool,
     draw: &mut Draw,
 ) -> Result<(), Errno> {
-    let in_place = site.in_place(path);
-    let mut file = site.open(path, OFlags::RDWR)?;
-    let (_, parent) = read_open(site, path, &mut file);
+    let Opened { file, in_place, parent, .. } = open(site, path, OFlags::empty())?;
     let id = site.ledger.next_id(site.index);
     let record = content::record(id, parent, length(draw));
     site.ledger.announce(id, parent, path, "Hold", &record, State::Announced);
@@ -258,9 +212,8 @@ pub fn append_for_long(
     stop: &AtomicBool,
     draw: &mut Draw,
 ) -> Result<(), Errno> {
-    let in_place = site.in_place(path);
-    let mut file = site.open(path, OFlags::RDWR | OFlags::APPEND)?;
-    let (mut content, mut parent) = read_open(site, path, &mut file);
+    let Opened { mut file, in_place, before: mut content, mut parent } =
+        open(site, path, OFlags::APPEND)?;
     if content.len() > APPEND_MAX {
         file.set_len(0).unwrap();
         content.clear();

@@ -33,7 +33,7 @@ pub fn rage(ring: &mut Ring, ledger: &Ledger, mut draw: Draw, deadline: Instant)
     let mut count = Count::default();
     let mut written_out = Instant::now();
     let mut next = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < deadline && ledger.violations().is_empty() {
+    while Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
         for (index, state) in states.iter_mut().enumerate() {
             recover(ring, ledger, index, state, false);
@@ -43,6 +43,10 @@ pub fn rage(ring: &mut Ring, ledger: &Ledger, mut draw: Draw, deadline: Instant)
                 let words = ring.words(index);
                 ledger.violated(format!("{} ended by itself: {status}\n{words}", NODES[index]));
             }
+        }
+        if !ledger.violations().is_empty() {
+            // Nobody is sent a signal who may be gone.
+            break;
         }
         if written_out.elapsed() > Duration::from_secs(1) {
             ledger.write_out();

@@ -31,6 +31,7 @@ mod draw;
 mod edits;
 mod faults;
 mod ledger;
+mod mapping;
 mod reader;
 mod site;
 #[path = "../kinds/trees.rs"]
@@ -85,6 +86,7 @@ fn every_finished_write_is_accounted_for() {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut draw = Draw(seed);
     let count = std::thread::scope(|scope| {
+        let _ends = [Stops(&stop_writing), Stops(&stop_reading)];
         let mut writing = Vec::new();
         let (stop, outside) = (&stop_writing, &outside);
         for site in &sites {
@@ -120,8 +122,7 @@ fn every_finished_write_is_accounted_for() {
             settle(&ring, &ledger);
             println!("{story}: settled after {:?}", begun.elapsed());
         }
-        // Readers look until all is quiet.
-        stop_reading.store(true, Ordering::Relaxed);
+        // Readers look until all is quiet, which is here.
         count
     });
 
@@ -159,6 +160,15 @@ fn every_finished_write_is_accounted_for() {
             && found.finished >= 1000
             && !found.archived.is_empty());
     assert!(enough, "{story}: too little happened");
+}
+
+/// A scope waits for its threads, also when it ends by a panic.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {
