@@ -6,8 +6,8 @@
 //! a path as often as the application put it there, on any node, and once more for each death of that
 //! node's daemon, whose recovery does again what it cannot know to be done; and so it is when the disk
 //! refuses something right after a publication. Where edits that lost to a deletion are made again, they
-//! are published again, once for each deletion at that name at most. That the times stay as they are is
-//! part of L1.
+//! are published again, once for each deletion at that name at most. What was hidden by a file or symlink
+//! above it is back when that is deleted (PROTOCOL B5). That the times stay as they are is part of L1.
 
 use chainsync_core::policy::is_copy;
 
@@ -36,8 +36,8 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
                     && !Ledger::is_unnoted(ledger.incidents(), fact)
             });
             let published: Vec<u64> = published.map(|fact| fact.at_ns).collect();
-            let removals = if again { ledger.removals(path) as usize } else { 0 };
-            let due = puts.max(1) + deaths[node] + removals;
+            let removals = if again { ledger.removals(path) } else { 0 };
+            let due = puts.max(1) + deaths[node] + (removals + uncovered(ledger, path)) as usize;
             if published.len() > due {
                 let sentence = format!(
                     "the daemon published the same content {} times, and the application had put \
@@ -51,6 +51,13 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// How often something that was no directory was removed from above a path.
+fn uncovered(ledger: &Ledger, path: &[u8]) -> u64 {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    let above = ends.map(|end| &path[..end]).filter(|above| ledger.was_no_directory(above));
+    above.map(|above| ledger.removals(above)).sum()
 }
 
 #[cfg(test)]
@@ -78,6 +85,20 @@ mod tests {
         ledger.happened(4, 0, IncidentKind::Refused);
         assert!(judge(&ledger).is_some());
         ledger.happened(3, 1, IncidentKind::Started);
+        assert_eq!(judge(&ledger), None);
+    }
+    #[test]
+    fn what_was_hidden_is_published_again() {
+        let mut ledger = Ledger::default();
+        for (at_ns, node, what) in
+            [(1, 0, What::Put), (2, 1, What::Published), (9, 1, What::Published)]
+        {
+            ledger.note(b"d/a", ContentHash::of(b"x"), Fact { at_ns, node, what });
+        }
+        let judge = |ledger: &Ledger| twice(ledger, &["apollo", "hermes"], false).err();
+        ledger.removed(b"d");
+        assert!(judge(&ledger).is_some(), "a directory hides nothing");
+        ledger.no_directory(b"d");
         assert_eq!(judge(&ledger), None);
     }
 }

@@ -164,6 +164,7 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn remove_dir(
         &mut self,
         path: &RelPath,
+        intent: &Intent,
         desired: &Kind,
         published: &mut Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
@@ -174,7 +175,7 @@ impl<E: Env> Job<'_, E> {
             Err(error) if is_absent(&error) => {}
             Err(error) if is_not_empty(&error) => {
                 if !desired.is_live() && share.is_needed_below(&self.reader, path)? {
-                    return self.keep_implied(path, desired).map(Some);
+                    return self.keep_implied(path, intent, desired).map(Some);
                 }
                 if let Some(left) = self.only_holds_unreplicated(path)? {
                     return Ok(Some(Outcome::Problem(left)));
@@ -266,14 +267,15 @@ impl<E: Env> Job<'_, E> {
         }
     }
 
-    /// A deleted directory stays as long as something below it is live: nobody's entry, and the same
-    /// on all nodes.
+    /// A directory that is deleted, or a file is in its place, stays as long as something below it is on
+    /// disk: nobody's entry, and the same on all nodes.
     pub(super) fn keep_implied(
         &mut self,
         path: &RelPath,
-        deleted: &Kind,
+        intent: &Intent,
+        desired: &Kind,
     ) -> Result<Outcome, ShareError> {
-        let implied = implied_dir(Some(deleted));
+        let implied = implied_dir(Some(&intent.kind));
         let looking = || ShareError::disk("looking");
         let stat = self.dirs.stat(path).map_err(looking())?;
         if stat.is_some_and(|stat| dir_kind(&stat, has_owner(&implied)) != implied) {
@@ -282,7 +284,7 @@ impl<E: Env> Job<'_, E> {
         if let Some(stat) = self.dirs.stat(path).map_err(looking())? {
             self.share.note_implied(path, &stat);
         }
-        Ok(Outcome::Done { kind: deleted.clone(), identity: None, displaced: None })
+        Ok(Outcome::Done { kind: desired.clone(), identity: None, displaced: None })
     }
 
     /// Makes the directories above a path exist (PROTOCOL B5).

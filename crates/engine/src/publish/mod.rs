@@ -212,7 +212,7 @@ impl<E: Env> Job<'_, E> {
                         && stat.file_type == FileType::Dir
                     {
                         if share.is_needed_below(&self.reader, path)? {
-                            return self.keep_implied(path, &desired);
+                            return self.keep_implied(path, intent, &desired);
                         }
                         if share.is_noted_implied(path, stat) {
                             // It goes with the last of what is below it.
@@ -268,7 +268,7 @@ impl<E: Env> Job<'_, E> {
             Effect::Swap => self.swap(path, intent, desired, published),
             Effect::Metadata => self.set_metadata(path, desired),
             Effect::Take => self.take(path, intent, desired, published),
-            Effect::RemoveDir => self.remove_dir(path, desired, published),
+            Effect::RemoveDir => self.remove_dir(path, intent, desired, published),
         }
     }
 
