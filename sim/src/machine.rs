@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chainsync_core::Ring;
 use chainsync_engine::answers::VerifyReport;
 use chainsync_engine::{Handle, Node, NodeConfig, Status};
 
-use crate::check::SHARE;
+use crate::check::{Flush, Flushed, Invariant, SHARE};
 use crate::env::SimEnv;
+use crate::failure::Failure;
 use crate::fs::{Disk, DiskOptions, Loss, Saved, SharedDisk, SharedStorages, Tree};
 use crate::gate::{Gate, State};
 use crate::ledger::IncidentKind;
@@ -21,6 +23,11 @@ use crate::shared::{Shared, lock};
 const STATUS_EVERY: Duration = Duration::from_millis(20);
 /// Within this `verify` answers, or names who did not.
 const VERIFY_MAX: Duration = Duration::from_secs(60);
+
+enum Order {
+    Reload,
+    Flush(Flush),
+}
 
 pub struct Machine {
     pub name: String,
@@ -34,7 +41,10 @@ pub struct Machine {
     scatter: Mutex<Stream>,
     pub random: Mutex<Stream>,
     pub(crate) latency: Mutex<Latency>,
-    pub config: NodeConfig,
+    config: Mutex<NodeConfig>,
+    /// What an operator wants of the daemon.
+    orders: Mutex<Vec<Order>>,
+    answers: Mutex<Vec<Flushed>>,
     life: Mutex<Life>,
     /// Whether the status is wanted.
     pub ask: AtomicBool,
@@ -89,7 +99,9 @@ impl Machine {
             scatter: Mutex::new(Stream::new(shared.seed, "scatter", &name)),
             random: Mutex::new(random),
             latency: Mutex::new(latency),
-            config,
+            config: Mutex::new(config),
+            orders: Mutex::default(),
+            answers: Mutex::default(),
             life: Mutex::default(),
             ask: AtomicBool::new(false),
             verify: Mutex::default(),
@@ -116,7 +128,8 @@ impl Machine {
         let env = SimEnv::new(Arc::clone(&self), process);
         // It may come back while the daemon is about to say so.
         lock(&self.life).rootless = lock(&self.disk).is_share_away();
-        let node = match Node::start(env, self.config.clone()).await {
+        let config = lock(&self.config).clone();
+        let node = match Node::start(env, config).await {
             Ok(node) => node,
             // It fell while it started.
             Err(_) if !lock(&self.disk).is_current(process) => return Ok(()),
@@ -136,7 +149,7 @@ impl Machine {
         tokio::select! {
             biased;
             () = node.run() => {}
-            () = self.report(&handle) => {}
+            () = Arc::clone(&self).report(&handle) => {}
         }
         let mut life = lock(&self.life);
         (life.running, life.handle) = (false, None);
@@ -145,10 +158,19 @@ impl Machine {
         Ok(())
     }
 
-    async fn report(&self, handle: &Handle) {
+    async fn report(self: Arc<Self>, handle: &Handle) {
         loop {
             tokio::time::sleep(STATUS_EVERY).await;
             self.gate.close_kept();
+            let orders = std::mem::take(&mut *lock(&self.orders));
+            for order in orders {
+                match order {
+                    Order::Reload => self.reload_now(handle).await,
+                    Order::Flush(flush) => {
+                        tokio::spawn(Arc::clone(&self).flush_now(handle.clone(), flush));
+                    }
+                }
+            }
             let verify = lock(&self.verify).take();
             if let Some(deep) = verify
                 && let Ok(reports) = handle.verify(None, deep, VERIFY_MAX).await
@@ -164,6 +186,37 @@ impl Machine {
                 }
                 lock(&self.life).status = Some((self.shared.step_ns(), status));
             }
+        }
+    }
+
+    async fn reload_now(&self, handle: &Handle) {
+        let config = lock(&self.config).clone();
+        if let Err(error) = handle.reload(config).await {
+            let now_ns = self.shared.step_ns();
+            let sentence = format!("a good configuration was refused: {error}");
+            let failure = Failure::new(Invariant::Daemon, now_ns, sentence).on(&self.name);
+            lock(&self.shared.oracle).failures.push(failure);
+        }
+    }
+
+    async fn flush_now(self: Arc<Self>, handle: Handle, flush: Flush) {
+        let Some(reports) = handle.flush(None, flush.within, flush.live).await else { return };
+        for report in reports {
+            let lacking: Vec<String> = report.lacking.iter().map(|it| it.node.clone()).collect();
+            let detail = format_args!("{} lacking {lacking:?}", report.complete);
+            self.shared.event(&self.name, "flushed", detail);
+            lock(&self.answers).push(Flushed {
+                asked: flush.clone(),
+                node: self.index,
+                answered_ns: self.shared.step_ns(),
+                complete: report.complete,
+                reasons: report
+                    .lacking
+                    .iter()
+                    .map(|it| format!("{}: {}", it.node, it.reason))
+                    .collect(),
+                left_out: report.left_out.into_iter().map(|it| it.node).collect(),
+            });
         }
     }
 
@@ -188,6 +241,27 @@ impl Machine {
     }
 
     // What the runner does to it.
+
+    /// Edits its configuration, and tells the daemon.
+    pub fn set_ring(&self, ring: &Ring) {
+        for share in &mut lock(&self.config).shares {
+            share.ring = ring.clone();
+        }
+        lock(&self.orders).push(Order::Reload);
+    }
+
+    pub fn ring(&self) -> Option<Ring> {
+        lock(&self.config).shares.first().map(|share| share.ring.clone())
+    }
+
+    pub fn flush(&self, flush: Flush) {
+        lock(&self.orders).push(Order::Flush(flush));
+    }
+
+    /// What `flush` has answered so far.
+    pub fn flushed(&self) -> Vec<Flushed> {
+        lock(&self.answers).clone()
+    }
 
     pub fn want(&self) {
         lock(&self.life).wanted = true;
@@ -241,6 +315,8 @@ impl Machine {
     fn die(&self) {
         self.gate.set(State::Killed);
         lock(&self.storages).crash();
+        // Whoever asked is told nothing; the next daemon reads its configuration by itself.
+        lock(&self.orders).clear();
         let mut life = lock(&self.life);
         (life.wanted, life.running, life.handle, life.status) = (false, false, None, None);
     }

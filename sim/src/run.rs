@@ -395,6 +395,10 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     if let Some(within) = scenario.expect.bypass_within {
         check::bypassed(shared, machines, &world.disturbances, within.0)?;
     }
+    if let Some(reaches) = &scenario.expect.reaches {
+        check::reached(shared, machines, reaches)?;
+    }
+    check::flushed(shared, machines, &contents)?;
     check::absent(machines, &scenario.expect.absent, now_ns)?;
     check::passes(&lock(&shared.coverage), &scenario.expect.passes, now_ns)?;
     let files = lock(&machines[0].disk).tree(SHARE.as_bytes()).map_or(0, |tree| tree.len());

@@ -128,6 +128,9 @@ fn without_node(plan: &Scenario, node: &NodeName) -> Scenario {
     smaller.machines.remove(node.as_str());
     smaller.expect.dead.retain(|other| other != node.as_str());
     smaller.expect.winners.retain(|_, other| other != node.as_str());
+    if let Some(reaches) = &mut smaller.expect.reaches {
+        reaches.nodes.retain(|other| other != node.as_str());
+    }
     smaller.config.prefer.take_if(|other| other == node.as_str());
     smaller.events.retain_mut(|timed| timed.event.forget_node(node.as_str()));
     smaller.drop_impossible();

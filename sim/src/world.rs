@@ -14,7 +14,7 @@ use chainsync_engine::config::{
 use chainsync_engine::{Durability, Limits, NodeConfig, ShareConfig};
 use chainsync_env::Peer;
 
-use crate::check::{Bounds, Disturbance, Invariant, SHARE, STATE};
+use crate::check::{Bounds, Disturbance, Flush, Invariant, SHARE, STATE};
 use crate::failure::Failure;
 use crate::fs::{Defect, DiskOptions, Fall, Loss};
 use crate::machine::Machine;
@@ -46,6 +46,8 @@ const FULL_BYTES: u64 = 0;
 pub struct World {
     pub shared: Arc<Shared>,
     pub machines: Vec<Arc<Machine>>,
+    /// All of them.
+    ring: Ring,
     sim: turmoil::Sim<'static>,
     /// Directed pairs of nodes between which nothing passes, by the scenario's will.
     cut: BTreeSet<(usize, usize)>,
@@ -119,6 +121,7 @@ impl World {
         Ok(Self {
             shared,
             machines,
+            ring: Ring::new(scenario.nodes.clone()).expect("the scenario's parser checked it"),
             sim,
             cut: BTreeSet::new(),
             applied: BTreeSet::new(),
@@ -356,9 +359,22 @@ impl World {
             Event::Continue(_) => self.go_on(node),
             Event::UnmountRoot(_) => lock(&machine.disk).unmount_share(),
             Event::MountRoot(_) => lock(&machine.disk).mount_share(),
-            Event::Reload(_) => {
-                unreachable!("Scenario::check_simulated refuses what cannot be simulated")
+            Event::Reload(reload) => {
+                let named = reload.ring.as_ref().map(|ring| {
+                    ring.iter().filter_map(|name| NodeName::new(name.get_ref()).ok()).collect()
+                });
+                let ring = named.and_then(|ring| Ring::new(ring).ok());
+                machine.set_ring(ring.as_ref().unwrap_or(&self.ring));
             }
+            Event::Flush(flush) if machine.is_wanted() => {
+                let (within, live) = (flush.within.0, flush.live);
+                let expected = flush.complete;
+                let ring = machine.ring();
+                let nodes = ring.iter().flat_map(Ring::nodes).map(ToString::to_string);
+                let members = nodes.collect();
+                machine.flush(Flush { asked_ns: now_ns, members, within, live, expected });
+            }
+            Event::Flush(_) => {}
         }
     }
 
@@ -374,6 +390,9 @@ impl World {
             lock(&machine.disk).options.watches_max = DiskOptions::default().watches_max;
             lock(&machine.disk).end_faults();
             lock(&machine.disk).mount_share();
+            if machine.ring().is_some_and(|ring| ring != self.ring) {
+                machine.set_ring(&self.ring);
+            }
             if dead.contains(&machine.name) {
                 self.back.remove(&node);
                 if machine.is_wanted() || machine.is_running() {
@@ -623,6 +642,7 @@ fn is_workload(event: &Event) -> bool {
             | Event::Symlink(_)
             | Event::Chmod(_)
             | Event::Churn(_)
+            | Event::Flush(_)
     )
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Invariant, Machines};
 use crate::failure::Failure;
 use crate::oracle::Upload;
+use crate::scenario::Reaches;
 use crate::shared::{Shared, lock};
 
 /// A moment from which fewer nodes reach each other.
@@ -68,6 +69,42 @@ pub(crate) fn bypassed(
         }
     }
     Ok(())
+}
+
+/// `reaches`: what is uploaded on some nodes is on all of these in time, whatever becomes of the others.
+pub(crate) fn reached(
+    shared: &Shared,
+    machines: &Machines,
+    reaches: &Reaches,
+) -> Result<(), Failure> {
+    let within = reaches.within.0;
+    let is_one = |node: usize| reaches.nodes.contains(&machines[node].name);
+    let oracle = lock(&shared.oracle);
+    let mut judged = false;
+    for upload in oracle.uploads.iter().filter(|upload| is_one(upload.node) && !upload.replaced) {
+        let Some(finished_ns) = upload.finished_ns else { continue };
+        let until_ns = finished_ns + within.as_nanos() as u64;
+        judged = true;
+        let late = machines.iter().find(|machine| {
+            let arrived = upload.published_ns[machine.index];
+            machine.index != upload.node
+                && is_one(machine.index)
+                && arrived.is_none_or(|arrived| arrived > until_ns)
+        });
+        if let Some(machine) = late {
+            let sentence = format!(
+                "an upload finished on {} did not reach {} within {within:?}",
+                machines[upload.node].name, machine.name
+            );
+            let failure = Failure::new(Invariant::Bypass, until_ns, sentence);
+            return Err(failure.on(&machine.name).at_path(&upload.path));
+        }
+    }
+    if judged {
+        return Ok(());
+    }
+    let sentence = "nothing was uploaded: the scenario cannot show `reaches`";
+    Err(Failure::new(Invariant::Bypass, 0, sentence))
 }
 
 /// The parts that are together in both.

@@ -47,10 +47,12 @@ pub enum Invariant {
     Expected,
     /// The rare places that the scenario is about were reached.
     Passes,
+    /// What `flush` answers.
+    Flush,
 }
 
 impl Invariant {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -79,6 +81,7 @@ impl Invariant {
         Self::Conflicts,
         Self::Expected,
         Self::Passes,
+        Self::Flush,
     ];
 
     /// The name in reports, file names and `ci/plants.d`.
@@ -112,6 +115,7 @@ impl Invariant {
             Self::Conflicts => "conflicts",
             Self::Expected => "expected",
             Self::Passes => "passes",
+            Self::Flush => "flush",
         }
     }
 
@@ -187,6 +191,9 @@ impl Invariant {
             }
             Self::Conflicts => "There are as many conflicts as the scenario expects.",
             Self::Expected => "What the scenario is about has happened.",
+            Self::Flush => {
+                "`chainsync flush` says yes only when every member has what was changed before."
+            }
             Self::Passes => "A run gets to the rare places that its scenario is about.",
         }
     }
@@ -220,6 +227,7 @@ impl Invariant {
             Self::Conflicts => "src/check/conflicts.rs",
             Self::Expected => "src/check/expected.rs",
             Self::Passes => "src/check/passes.rs",
+            Self::Flush => "src/check/flush.rs",
         }
     }
 }

@@ -91,6 +91,10 @@ impl<'a> Reader<'a> {
             },
             "lost" => plain(Kind::Fault, format!("loses its connection to {detail}")),
             "heal" => plain(Kind::Repair, "every fault is healed".into()),
+            "flushed" if detail.starts_with("true") => {
+                plain(Kind::Note, "flush: everybody has everything".into())
+            }
+            "flushed" => plain(Kind::Note, "flush: not complete".into()),
             "phase" => plain(Kind::Phase, phase(detail)),
             "audit" => plain(Kind::Phase, format!("the audit found nothing: {detail}")),
             "start" if detail == "1" => plain(Kind::Detail, "daemon starts".into()),
@@ -432,6 +436,11 @@ fn meaning(planned: &Planned) -> (Kind, String) {
         Planned::WipeIndex(_) => (Kind::Fault, "index is wiped".into()),
         Planned::SaveIndex(_) => (Kind::Note, "index is saved".into()),
         Planned::RestoreFiles(_) => (Kind::Fault, "old files are restored".into()),
+        Planned::Reload(reload) => match &reload.ring {
+            Some(ring) => (Kind::Fault, format!("is told that the ring is {}", names(ring))),
+            None => (Kind::Repair, "is told of the whole ring".into()),
+        },
+        Planned::Flush(_) => (Kind::Note, "is asked to flush".into()),
         Planned::RestoreIndex(_) => (Kind::Fault, "an old index is restored".into()),
         other if other.paths().is_empty() => (Kind::Fault, other.key().replace('-', " ")),
         other => (Kind::Detail, format!("planned: {}", other.key())),

@@ -221,6 +221,29 @@ pub struct WatchLimitEvent {
     pub watches: u64,
 }
 
+/// The configuration is edited, and the daemon told so (SIGHUP).
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReloadEvent {
+    pub node: Name,
+    /// The share's ring from now on; without it, the whole ring again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<Vec<Name>>,
+}
+
+/// An operator runs `chainsync flush` on a node.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FlushEvent {
+    pub node: Name,
+    pub within: Span,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub live: bool,
+    /// What it has to answer, if the scenario is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -257,7 +280,8 @@ pub enum Event {
     RestoreFiles(NodeEvent),
     UnmountRoot(NodeEvent),
     MountRoot(NodeEvent),
-    Reload(NodeEvent),
+    Reload(ReloadEvent),
+    Flush(FlushEvent),
 }
 
 /// `[[at]]`: a time and exactly one event.
@@ -297,7 +321,8 @@ pub(super) struct At {
     restore_files: Option<NodeEvent>,
     unmount_root: Option<NodeEvent>,
     mount_root: Option<NodeEvent>,
-    reload: Option<NodeEvent>,
+    reload: Option<ReloadEvent>,
+    flush: Option<FlushEvent>,
 }
 
 impl At {
@@ -337,6 +362,7 @@ impl At {
             self.unmount_root.map(Event::UnmountRoot),
             self.mount_root.map(Event::MountRoot),
             self.reload.map(Event::Reload),
+            self.flush.map(Event::Flush),
         ]
         .into_iter()
         .flatten()
@@ -381,13 +407,13 @@ impl Event {
             Event::UnmountRoot(_) => "unmount-root",
             Event::MountRoot(_) => "mount-root",
             Event::Reload(_) => "reload",
+            Event::Flush(_) => "flush",
         }
     }
 
     /// Whether the simulation can do it as it is, or why not.
     pub fn simulated(&self) -> Result<(), &'static str> {
         match self {
-            Event::Reload(_) => Err("the engine has no reload to call"),
             Event::DiskFault(event) => event.check(),
             _ => Ok(()),
         }
@@ -428,8 +454,11 @@ impl Event {
             | Event::RestoreIndex(event)
             | Event::RestoreFiles(event)
             | Event::UnmountRoot(event)
-            | Event::MountRoot(event)
-            | Event::Reload(event) => vec![&event.node],
+            | Event::MountRoot(event) => vec![&event.node],
+            Event::Reload(event) => {
+                [&event.node].into_iter().chain(event.ring.iter().flatten()).collect()
+            }
+            Event::Flush(event) => vec![&event.node],
         }
     }
 
@@ -447,6 +476,9 @@ impl Event {
             | Event::CutConnections(CutConnectionsEvent { between, .. }) => {
                 let (left, right) = (keep(&mut between.0), keep(&mut between.1));
                 left && right
+            }
+            Event::Reload(event) if event.node.get_ref() != name => {
+                event.ring.as_mut().is_none_or(keep)
             }
             other => other.nodes().iter().all(|other| other.get_ref() != name),
         }
@@ -476,6 +508,7 @@ impl Event {
             Event::DiskFault(event) => {
                 event.lasts.map_or(std::time::Duration::ZERO, |lasts| lasts.0)
             }
+            Event::Flush(event) => event.within.0,
             _ => std::time::Duration::ZERO,
         }
     }

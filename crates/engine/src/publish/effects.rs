@@ -195,6 +195,22 @@ impl<E: Env> Job<'_, E> {
         Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced: None }))
     }
 
+    /// A directory that was only there for what was below it makes room. `None`: look again.
+    pub(super) fn remove_implied(&mut self, path: &RelPath) -> Result<Option<Outcome>, ShareError> {
+        let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
+        match self.share.vfs.remove_dir(&parent, path.name()) {
+            Ok(()) => self.effected = true,
+            Err(error) if is_absent(&error) => {}
+            Err(error) if is_not_empty(&error) => {
+                return Ok(Some(Outcome::Wait("the directory is not empty".to_owned())));
+            }
+            Err(error) => return Err(ShareError::disk("removing a directory")(error)),
+        }
+        self.dirs.forget(path);
+        self.touched.insert(path.parent(), parent);
+        Ok(None)
+    }
+
     /// If all that keeps a directory from being removed is what is never replicated: words that say
     /// so. It stays, for somebody put that there and nobody else has it.
     pub(super) fn only_holds_unreplicated(

@@ -119,10 +119,11 @@ impl<E: Env> Share<E> {
     }
 
     /// Whether anything below a path is to be on disk, so that a directory has to be at the path: what
-    /// is not shadowed by a file or symlink above.
+    /// is not shadowed by a file or symlink there or above.
     pub fn is_needed_below(&self, rows: &impl Rows, path: &RelPath) -> Result<bool, ShareError> {
         let Some(below) = rows.greatest_live_below(path)? else { return Ok(false) };
-        let above = known_above(rows, path)?;
+        let mut above = known_above(rows, path)?;
+        above.extend(rows.record(path)?.map(|record| (record.kind, record.version.stamp)));
         Ok(above.iter().all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
     }
 }
@@ -207,6 +208,15 @@ impl<E: Env> Job<'_, E> {
                     {
                         // An implied directory, or somebody else's mkdir: it is what is wanted.
                         return self.adopt(path, desired);
+                    }
+                    if let (Some(stat), true) = (&stat, blocks(&desired) && free)
+                        && share.is_noted_implied(path, stat)
+                        && !share.is_needed_below(&self.reader, path)?
+                    {
+                        match self.remove_implied(path)? {
+                            Some(outcome) => return Ok(outcome),
+                            None => continue,
+                        }
                     }
                     if let (Some(stat), true) = (&stat, !desired.is_live() && free)
                         && stat.file_type == FileType::Dir
