@@ -139,7 +139,13 @@ impl<E: Env> Job<'_, E> {
         let Some(was) = published.clone() else { return Ok(None) };
         let name = match &intent.staged {
             Some(name) if !intent.kind.is_live() => name.clone(),
-            _ => self.reserve(path, intent)?,
+            staged => {
+                let name = self.reserve(path, intent)?;
+                // A newer content, which is hidden as well.
+                let gone = self.share.discard(staged.clone());
+                gone.map_err(ShareError::disk("removing a staged file"))?;
+                name
+            }
         };
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
