@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::change::Aftermath;
 use crate::disk::Dirs;
-use crate::index::{Conflict, Heeded, Reader, Rows};
+use crate::index::{Conflict, Heeded, Reader, Rows, State};
 use crate::share::{Share, ShareError, lock};
 
 /// Conflicts gone through in one job.
@@ -171,7 +171,7 @@ impl<E: Env> Share<E> {
                 let Some(copy) = copy_of(&entry, &node, version.dot) else {
                     return Ok(Verdict::Nothing);
                 };
-                if rows.record(&copy.path)?.is_some() {
+                if rows.record(&copy.path)?.is_some() || may_be_forgotten(&copy, rows.state()) {
                     return Ok(Verdict::Nothing);
                 }
                 // One copy will do, unless its author is gone.
@@ -262,7 +262,10 @@ impl<E: Env> Share<E> {
         for Deed { staged, what } in deeds {
             let author = self.author();
             let made = match what {
-                What::Copy(copy) if writer.record(&copy.path)?.is_none() => {
+                What::Copy(copy)
+                    if writer.record(&copy.path)?.is_none()
+                        && !may_be_forgotten(&copy, &writer.state) =>
+                {
                     let version = Version { dot: writer.next_dot(author), ..copy.version };
                     Some((Entry { version, ..copy }, Point::CopyKept))
                 }
@@ -294,6 +297,12 @@ impl<E: Env> Share<E> {
         self.board.touch();
         self.finish(after)
     }
+}
+
+/// Whether a copy may have been made and deleted, and its tombstone collected: it is as old as the edit
+/// that lost (PROTOCOL A7). What lost stays in the archive.
+fn may_be_forgotten(copy: &Entry, state: &State) -> bool {
+    state.collected_stamp.is_some_and(|collected| copy.version.stamp <= collected)
 }
 
 /// The deletion, known here, to which an edit lost that it did not know of.

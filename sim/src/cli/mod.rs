@@ -151,8 +151,8 @@ struct ShapeArguments {
     /// How many faults
     #[arg(long, value_name = "RANGE", default_value = "0..10", value_parser = parse_range)]
     faults: (u64, u64),
-    /// Some plans have names that are files here and directories there: what the engine does with
-    /// those is not finished, and such plans may fail
+    /// Every plan has what is hard to bring together: the same names written everywhere, files here
+    /// and directories there, a policy, indexes that are rolled back
     #[arg(long)]
     clashes: bool,
 }

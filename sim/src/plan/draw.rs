@@ -19,8 +19,8 @@ pub struct Shape {
     pub nodes: (u64, u64),
     pub operations: (u64, u64),
     pub faults: (u64, u64),
-    /// Whether names may be files here and directories there: what the engine does with those is not
-    /// finished (docs/ALGORITHM.md, section 9).
+    /// Every plan has what is hard to bring together: the same names written everywhere, files here and
+    /// directories there, a policy, indexes that are rolled back.
     pub clashes: bool,
 }
 
@@ -50,14 +50,14 @@ pub fn draw(seed: u64, shape: Shape) -> Scenario {
     let span = Duration::from_millis(log_between(&mut rng, 500, 10_000));
     network(&mut plan, &mut rng);
     config(&mut plan, &mut rng);
-    policy(&mut plan, &mut Stream::new(seed, "plan-policy", ""));
+    policy(&mut plan, &mut Stream::new(seed, "plan-policy", ""), shape.clashes);
     machines(&mut plan, seed);
     let operations = log_between(&mut rng, shape.operations.0, shape.operations.1);
     let what =
         Operations::draw(&mut Stream::new(seed, "plan-operations", ""), &plan.nodes, shape.clashes);
     what.add(&mut plan, &mut Stream::new(seed, "plan-operation", ""), operations, span);
     let faults = rng.between(shape.faults.0, shape.faults.1);
-    let how = Faults::draw(&mut Stream::new(seed, "plan-faults", ""));
+    let how = Faults::draw(&mut Stream::new(seed, "plan-faults", ""), shape.clashes);
     how.add(&mut plan, &mut Stream::new(seed, "plan-fault", ""), faults, span);
     if nodes > 2 && rng.one_in(12) {
         // One node stays dead when all is healed: the others have to do without it.
@@ -120,8 +120,8 @@ fn config(plan: &mut Scenario, rng: &mut Stream) {
     }
 }
 
-fn policy(plan: &mut Scenario, rng: &mut Stream) {
-    plan.config.policy = match rng.between(0, 7) {
+fn policy(plan: &mut Scenario, rng: &mut Stream, clashes: bool) {
+    plan.config.policy = match rng.between(0, if clashes { 2 } else { 7 }) {
         0 => Some(Policy::KeepBoth),
         1 => Some(Policy::EditBeatsDelete),
         _ => None,

@@ -79,8 +79,8 @@ impl Operations {
             depth: rng.between(0, 3),
             size_max: log_between(rng, 64, 16 << 10),
             large_one_in: rng.one_in(8).then(|| rng.between(10, 40)),
-            clashes: rng.one_in(5) && clashes,
-            owned: rng.one_in(3),
+            clashes: rng.one_in(5) || clashes,
+            owned: rng.one_in(3) && !clashes,
             slow_one_in: rng.one_in(3).then(|| rng.between(4, 20)),
             style: match rng.between(0, 7) {
                 0 => Some(Style::InPlace),
