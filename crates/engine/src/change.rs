@@ -364,12 +364,14 @@ impl<E: Env> Share<E> {
         if blocked || blocks(&entry.kind) {
             affected = writer.below(&entry.path, &mut |record| record.kind.is_live())?;
         }
+        let mut above = Vec::new();
         for ancestor in entry.path.ancestors() {
-            if let Some(record) = writer.record(&ancestor)?
-                && blocks(&record.kind)
-            {
-                affected.push((ancestor, record));
-            }
+            let record = writer.record(&ancestor)?.filter(|record| record.kind.is_live());
+            above.extend(record.map(|record| (ancestor, record)));
+        }
+        // Where something above may be hidden or shown now, so may the directories below that.
+        if above.iter().any(|(_, record)| blocks(&record.kind)) {
+            affected.append(&mut above);
         }
         // Found on disk below what is not there yet, and may have to make room for it.
         if affected.iter().any(|(path, _)| entry.path.is_below(path))
@@ -412,14 +414,22 @@ impl<E: Env> Share<E> {
         let reader = self.index.read()?;
         let mut above: BTreeSet<RelPath> = BTreeSet::new();
         for path in gone {
+            above.insert(path.clone());
             above.extend(path.ancestors());
         }
         let mut dirs = crate::disk::Dirs::new(&self.vfs);
         // Bottom up.
         for dir in above.into_iter().rev() {
             let Some(noted) = lock(&self.implied).get(&dir).copied() else { continue };
-            let known = reader.record(&dir)?;
-            let is_entry = known.is_some_and(|record| record.kind.is_dir());
+            let is_entry = match &reader.record(&dir)? {
+                // Taken over by an entry, which takes it away if it has to.
+                Some(record) if record.published().is_some_and(|it| it.kind.is_dir()) => true,
+                // One that is hidden is no entry's directory.
+                Some(record) if record.kind.is_dir() => {
+                    self.desired(&reader, &dir, record)?.is_live()
+                }
+                _ => false,
+            };
             if !is_entry && self.is_needed_below(&reader, &dir)? {
                 continue;
             }
