@@ -131,6 +131,15 @@ impl Ledger {
         ends.chain([path.len()]).any(|end| self.removed.contains_key(&path[..end]))
     }
 
+    /// Whether something that is no directory ever was above a name, and an index was rolled back: its node
+    /// may take what was hidden there for deleted.
+    pub fn may_seem_removed(&self, path: &[u8]) -> bool {
+        let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let restored =
+            self.incidents.iter().any(|incident| incident.kind == IncidentKind::IndexRestored);
+        restored && ends.any(|end| self.was_no_directory(&path[..end]))
+    }
+
     pub fn happened(&mut self, at_ns: u64, node: usize, kind: IncidentKind) {
         self.incidents.push(Incident { at_ns, node, kind });
     }
@@ -167,6 +176,11 @@ impl Ledger {
         // Within one tick machines run one after the other: what is noted later may be earlier.
         facts.sort_by_key(|fact| fact.at_ns);
         facts
+    }
+
+    /// What happened at a path, whatever the content.
+    pub fn at(&self, path: &[u8]) -> impl Iterator<Item = &Fact> {
+        self.facts.get(path).into_iter().flat_map(BTreeMap::values).flatten()
     }
 
     /// Everything that ever was somewhere.

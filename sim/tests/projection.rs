@@ -4,7 +4,11 @@
 //!
 //! `CHAINSYNC_PROJECTIONS=2000` draws so many sets of entries, `CHAINSYNC_SEED` the first of them;
 //! `CHAINSYNC_TRACE` names a file for what happens in the last run.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot begin has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot begin has failed"
+)]
 
 mod upstream;
 

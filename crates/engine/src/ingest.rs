@@ -499,11 +499,8 @@ impl<E: Env> Job<'_, E> {
         }
         // Another directory may have taken the place of the one that was watched: what was published
         // in that one is to be looked at too, it may be gone with it.
-        for (child, record) in self.reader.children(Some(path))? {
-            if record.is_live_on_disk() {
-                self.looked.follow.push((child, Urgency::Started));
-            }
-        }
+        let published = self.reader.published_in(Some(path))?;
+        self.looked.follow.extend(published.into_iter().map(|child| (child, Urgency::Started)));
         let Listed { names, troubled } = self.share.list_names(&mut self.dirs, Some(path))?;
         self.troubled |= troubled;
         self.looked.follow.extend(names.into_iter().map(|name| (name, Urgency::Started)));

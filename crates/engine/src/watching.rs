@@ -112,11 +112,8 @@ impl<E: Env> Share<E> {
 
     /// Names of a directory that the index has, and the disk may have no longer.
     fn hint_known_children(&self, dir: &RelPath) -> Result<(), ShareError> {
-        let reader = self.index.read()?;
-        for (child, record) in reader.children(Some(dir))? {
-            if record.is_live_on_disk() {
-                self.hints.add_found(child, Urgency::Started);
-            }
+        for child in self.index.read()?.published_in(Some(dir))? {
+            self.hints.add_found(child, Urgency::Started);
         }
         Ok(())
     }

@@ -7,14 +7,15 @@
 //! node's daemon, whose recovery does again what it cannot know to be done; and so it is when the disk
 //! refuses something right after a publication. Where edits that lost to a deletion are made again, they
 //! are published again, once for each deletion at that name at most. What was hidden by a file or symlink
-//! above it is back when that is deleted (PROTOCOL B5). That the times stay as they are is part of L1.
+//! above it is published again when that is gone, once for each that was there (PROTOCOL B5). That the
+//! times stay as they are is part of L1.
 
 use chainsync_core::policy::is_copy;
 
 use super::Invariant;
 use super::s04_returned::with_imports;
 use crate::failure::Failure;
-use crate::ledger::{IncidentKind, Ledger, What};
+use crate::ledger::{Fact, IncidentKind, Ledger, What};
 
 /// `names`: the nodes, in ring order. `again`: edits are made again that lost to a deletion.
 pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), Failure> {
@@ -37,7 +38,7 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
             });
             let published: Vec<u64> = published.map(|fact| fact.at_ns).collect();
             let removals = if again { ledger.removals(path) } else { 0 };
-            let due = puts.max(1) + deaths[node] + (removals + uncovered(ledger, path)) as usize;
+            let due = puts.max(1) + deaths[node] + removals as usize + hidden(ledger, node, path);
             if published.len() > due {
                 let sentence = format!(
                     "the daemon published the same content {} times, and the application had put \
@@ -53,17 +54,17 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
     Ok(())
 }
 
-/// How often something that was no directory was removed from above a path.
-fn uncovered(ledger: &Ledger, path: &[u8]) -> u64 {
+/// How often a file above a path had its name on a node.
+fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
-    let above = ends.map(|end| &path[..end]).filter(|above| ledger.was_no_directory(above));
-    above.map(|above| ledger.removals(above)).sum()
+    let above = ends.flat_map(|end| ledger.at(&path[..end]));
+    let named = |fact: &&Fact| fact.what.puts() || fact.what == What::Published;
+    above.filter(|fact| fact.node == node).filter(named).count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Fact;
     use chainsync_core::ContentHash;
 
     #[test]
@@ -96,9 +97,10 @@ mod tests {
             ledger.note(b"d/a", ContentHash::of(b"x"), Fact { at_ns, node, what });
         }
         let judge = |ledger: &Ledger| twice(ledger, &["apollo", "hermes"], false).err();
-        ledger.removed(b"d");
-        assert!(judge(&ledger).is_some(), "a directory hides nothing");
-        ledger.no_directory(b"d");
+        let file = |node| Fact { at_ns: 5, node, what: What::Published };
+        ledger.note(b"d", ContentHash::of(b"y"), file(0));
+        assert!(judge(&ledger).is_some(), "it was elsewhere");
+        ledger.note(b"d", ContentHash::of(b"y"), file(1));
         assert_eq!(judge(&ledger), None);
     }
 }

@@ -20,11 +20,12 @@ pub(crate) fn removed(ledger: &Ledger, path: &[u8], now_ns: u64) -> Result<(), F
     Err(Failure::new(Invariant::S6, now_ns, sentence).at_path(path))
 }
 
-/// Every tombstone that was sent is about a path that somebody removed.
+/// Every tombstone that was sent is about a path that somebody removed; or chainsync did, to put a file in
+/// the place of its directory, and the index that knew of it was rolled back (docs/ALGORITHM.md, section 9).
 pub(crate) fn tombstones(ledger: &Ledger, frames: &Frames) -> Result<(), Failure> {
     for frame in &frames.sent {
         for entry in frame.entries.iter().filter(|entry| entry.kind == "tombstone") {
-            if ledger.was_removed(&entry.path) {
+            if ledger.was_removed(&entry.path) || ledger.may_seem_removed(&entry.path) {
                 continue;
             }
             let (invariant, why) = match ledger.lost_power() {

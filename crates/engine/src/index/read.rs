@@ -177,8 +177,13 @@ impl Reader {
         Ok(found)
     }
 
-    /// What is published in a directory and not among `names`, which are on disk: entries, and
-    /// directories that have none and were there for what is below them.
+    /// What is published in a directory: entries, and directories that have none and are there for what
+    /// is below them.
+    pub fn published_in(&self, dir: Option<&RelPath>) -> Result<Vec<RelPath>, IndexError> {
+        self.missing_in(dir, &BTreeSet::new())
+    }
+
+    /// What is published in a directory and not among `names`, which are on disk.
     pub fn missing_in(
         &self,
         dir: Option<&RelPath>,
