@@ -9,7 +9,6 @@ use chainsync_core::hints::Urgency;
 use chainsync_env::{Added, Env, Vfs, Watch, WatchError};
 
 use crate::disk::{Dirs, is_absent, is_exhausted, is_mount, is_own};
-use crate::index::Rows;
 use crate::share::{Share, ShareError};
 
 /// The names in a directory.
