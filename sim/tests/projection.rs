@@ -32,7 +32,7 @@ use tokio::time::sleep;
 use upstream::{REPLICA, deliver, node};
 
 /// Sets of entries, each in two orders.
-const SETS: u64 = 60;
+const SETS: u64 = 40;
 const ENTRIES: (u64, u64) = (2, 24);
 /// Long enough for every wait of the engine's, and for two sweeps.
 const SETTLED: Duration = Duration::from_secs(15);
