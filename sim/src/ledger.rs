@@ -183,6 +183,14 @@ impl Ledger {
         self.facts.get(path).into_iter().flat_map(BTreeMap::values).flatten()
     }
 
+    /// What happened anywhere below a path.
+    pub fn below(&self, path: &[u8]) -> impl Iterator<Item = &Fact> {
+        let from = [path, b"/"].concat();
+        let below =
+            self.facts.range(from.clone()..).take_while(move |(at, _)| at.starts_with(&from));
+        below.flat_map(|(_, contents)| contents.values()).flatten()
+    }
+
     /// Everything that ever was somewhere.
     pub fn all(&self) -> impl Iterator<Item = (&[u8], &ContentHash, &[Fact])> {
         self.facts.iter().flat_map(|(path, contents)| {

@@ -469,6 +469,10 @@ impl Board {
         id
     }
 
+    pub fn is_mine(&self, node: &NodeName) -> bool {
+        *node == self.me
+    }
+
     /// This node's newest row.
     pub fn my_row(&self) -> Option<Row> {
         lock(&self.inner).rows.get(&self.me).cloned()

@@ -9,7 +9,7 @@
 //! look; work goes in slices, and the gate is held for one slice at a time.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chainsync_core::{Record, RelPath, VersionVector};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::index::{MARKS_MAX, Rows};
 use crate::link::receive::Chain;
-use crate::share::{Share, ShareError};
+use crate::share::{Share, ShareError, lock};
 
 /// Tombstones dropped in one commit: some 10 ms with the gate held.
 const COLLECT_MAX: usize = 1024;
@@ -135,12 +135,15 @@ struct Gone {
 }
 
 impl<E: Env> Share<E> {
-    /// What every configured member has applied; `None` if one of them has not said it yet. A member
-    /// that is dead counts with its last word.
+    /// What every configured member has applied, and of which nothing older is on its way here; `None`
+    /// if one of them has not said it yet. A member that is dead counts with its last word.
     fn applied_by_all(&self) -> Option<VersionVector> {
         let rows = self.rows_of_this_run()?;
         let mut applied = self.index.applied();
         rows.iter().for_each(|row| applied.meet(&row.applied));
+        let links = lock(&self.progress).clone();
+        let links = links.iter().filter_map(Weak::upgrade);
+        links.for_each(|link| applied.meet(&link.applied_before()));
         Some(applied)
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use chainsync_core::hints::{Hints, Taken, Urgency};
@@ -29,6 +29,7 @@ use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
 use crate::large::pull::Pulls;
 use crate::large::spares::Spares;
+use crate::link::progress::Progress;
 use crate::links::Links;
 use crate::policy::Heeding;
 use crate::root::RootTrouble;
@@ -71,6 +72,8 @@ pub struct Share<E: Env> {
     /// Staged files that could not be removed.
     undiscarded: Mutex<Vec<String>>,
     /// Ways to the upstream nodes, with the connection's number.
+    /// Of each connection of an upstream, as long as anything of it can be applied.
+    pub progress: Mutex<Vec<Weak<Progress>>>,
     pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Bytes>)>>,
     /// Recovered and swept once: may link.
     pub ready: signal::Sender<bool>,
@@ -284,6 +287,7 @@ impl<E: Env> Share<E> {
             pending: Mutex::default(),
             pending_wake: Notify::new(),
             undiscarded: Mutex::default(),
+            progress: Mutex::default(),
             outboxes: Mutex::default(),
             ready: signal::Sender::new(false),
             generations: signal::Sender::new(0),

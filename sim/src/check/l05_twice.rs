@@ -7,7 +7,7 @@
 //! node's daemon, whose recovery does again what it cannot know to be done; and so it is when the disk
 //! refuses something right after a publication. Where edits that lost to a deletion are made again, they
 //! are published again, once for each deletion at that name at most. What was hidden by a file or symlink
-//! above it is published again when that is gone, once for each that was there (PROTOCOL B5). That the
+//! above it, or by what was below it, is published again when that is gone, once for each that was there (PROTOCOL B5). That the
 //! times stay as they are is part of L1.
 
 use chainsync_core::policy::is_copy;
@@ -54,12 +54,13 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
     Ok(())
 }
 
-/// How often a file above a path had its name on a node.
+/// How often a file above a path, or below it, had its name on a node.
 fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
     let above = ends.flat_map(|end| ledger.at(&path[..end]));
+    let around = above.chain(ledger.below(path));
     let named = |fact: &&Fact| fact.what.puts() || fact.what == What::Published;
-    above.filter(|fact| fact.node == node).filter(named).count()
+    around.filter(|fact| fact.node == node).filter(named).count()
 }
 
 #[cfg(test)]

@@ -115,9 +115,12 @@ impl RowsSent {
     /// Takes in rows from the other end.
     pub fn hear(&mut self, board: &Board, rows: Vec<(NodeName, chainsync_core::gossip::Row)>) {
         for (node, row) in rows {
-            let age = row.age();
-            let sent = self.0.entry(node.clone()).or_insert(age);
-            *sent = (*sent).max(age);
+            // Its own row a node tells in any case: the order between that and its batches matters.
+            if !board.is_mine(&node) {
+                let age = row.age();
+                let sent = self.0.entry(node.clone()).or_insert(age);
+                *sent = (*sent).max(age);
+            }
             board.hear(&node, row);
         }
     }

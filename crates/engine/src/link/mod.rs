@@ -8,6 +8,7 @@ pub mod give;
 pub mod holdings;
 pub mod manage;
 pub mod pass;
+pub mod progress;
 pub mod receive;
 pub mod send;
 

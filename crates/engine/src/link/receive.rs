@@ -2,8 +2,8 @@
 //! acknowledges.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use super::progress::Progress;
 use crate::apply::ApplyError;
 use crate::board::Upstream;
-use crate::full_pass::{self, HeldPaths};
+use crate::full_pass;
 use crate::large::pull::Delivered;
 use crate::room;
 use crate::share::{Share, ShareError, lock};
@@ -36,15 +37,6 @@ pub struct Arrived {
     batch: Batch,
     progress: Arc<Progress>,
     reply: mpsc::Sender<Reply>,
-}
-
-/// How far the batches of one connection have been applied.
-#[derive(Default)]
-struct Progress {
-    /// The number of the last one: none may be left out.
-    applied: AtomicU64,
-    /// In a full pass: what the upstream has listed so far.
-    held: Mutex<HeldPaths>,
 }
 
 enum Reply {
@@ -116,6 +108,12 @@ async fn receive<E: Env>(
     upstream: Upstream,
 ) -> LinkError {
     let (reply, replies) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let progress = Arc::<Progress>::default();
+    {
+        let mut all = lock(&share.progress);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&progress));
+    }
     let mut receiver = Receiver {
         from: hello.node.clone(),
         id,
@@ -125,7 +123,7 @@ async fn receive<E: Env>(
         apply,
         upstream,
         rows_sent: RowsSent::default(),
-        progress: Arc::default(),
+        progress,
         reply,
         waiting: None,
         heard: Instant::now(),
@@ -162,6 +160,8 @@ impl<E: Env> Receiver<E> {
         let protocol = common_protocol((hello.protocol_min, hello.protocol_max))
             .ok_or(LinkError::Protocol("no common version"))?;
         let collected = index.state().collected.clone();
+        // Its first pass begins when it has been welcomed.
+        self.progress.begin(&hello.row);
         let welcome = Frame::Welcome(Welcome { protocol, row, cursor, collected });
         self.outbox.send(encode(&welcome)).await.map_err(|_| LinkError::Closed)?;
         self.rows_sent.hear(&self.share.board, vec![(self.from.clone(), hello.row)]);
@@ -243,9 +243,15 @@ impl<E: Env> Receiver<E> {
                     self.upstream.mid_pass = mid_pass;
                     self.share.board.set_upstream(&self.from, self.upstream);
                 }
+                self.progress.expect(&batch);
                 self.waiting = Some(batch);
             }
-            Frame::Rows(rows) => self.rows_sent.hear(&self.share.board, rows),
+            Frame::Rows(rows) => {
+                if let Some((_, row)) = rows.iter().find(|(node, _)| *node == self.from) {
+                    self.progress.hear(row);
+                }
+                self.rows_sent.hear(&self.share.board, rows);
+            }
             Frame::Recipe(part) => {
                 let hash = part.hash;
                 self.deliver(&hash, Delivered::Recipe(part))?;
