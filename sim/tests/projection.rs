@@ -116,7 +116,7 @@ fn expected(entries: &[(Entry, Option<Bytes>)]) -> Tree {
         Kind::File { hash, mode, mtime_ns, .. } => {
             Leaf::File { content: Arc::new(content(hash)), mode, mtime_ns }
         }
-        Kind::Dir { mode, .. } => Leaf::Dir { mode: mode },
+        Kind::Dir { mode, .. } => Leaf::Dir { mode },
         Kind::Symlink { target } => Leaf::Symlink { target },
         Kind::Tombstone { .. } => unreachable!("nothing that is deleted is on disk"),
     };
