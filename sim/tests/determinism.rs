@@ -67,7 +67,7 @@ fn a_wrong_scenario_ends_with_2_and_a_place() {
     let file = directory.path().join("wrong.toml");
     for (source, word) in [
         (SCENARIO.replace("power-loss", "powerloss"), "wrong.toml:23:1"),
-        (SCENARIO.replace("power-loss", "reload"), "cannot do `reload`"),
+        (SCENARIO.replace("power-loss", "start"), "runs already"),
         (SCENARIO.replace("[\"sim\"]", "[\"vm\"]"), "not for the simulation"),
     ] {
         std::fs::write(&file, source).unwrap();
