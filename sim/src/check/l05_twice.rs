@@ -54,13 +54,14 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
     Ok(())
 }
 
-/// How often a file above a path, or below it, had its name on a node.
+/// How often a file above a path, or below it, can have hidden it on a node: known of, or published.
 fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
     let above = ends.flat_map(|end| ledger.at(&path[..end]));
     let around = above.chain(ledger.below(path));
-    let named = |fact: &&Fact| fact.what.puts() || fact.what == What::Published;
-    around.filter(|fact| fact.node == node).filter(named).count()
+    let hides =
+        |fact: &&Fact| fact.what.puts() || (fact.what == What::Published && fact.node == node);
+    around.filter(hides).count()
 }
 
 #[cfg(test)]
