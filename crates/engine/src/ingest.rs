@@ -346,13 +346,11 @@ impl<E: Env> Job<'_, E> {
             self.share.note_implied(path, stat);
             return Ok(None);
         }
-        // Its mode is durable with it itself, its name with its parent.
-        match self.dirs.dir(Some(path)) {
-            Ok(dir) => drop(self.touched.insert(Some(path.clone()), dir)),
-            // Of one that cannot be opened the name has to do.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
-        }
+        // Its mode is durable with it itself, its name with its parent. One that cannot be opened is a
+        // problem, like a file that cannot be read: under such a mode no other node could open its own
+        // either, not even to give it a better one.
+        let dir = self.dirs.dir(Some(path))?;
+        self.touched.insert(Some(path.clone()), dir);
         self.touch_parent(path)?;
         Ok(Some((dir_kind(stat, self.share.config.owner), None, *stat, self.looked_ns)))
     }

@@ -9,6 +9,7 @@ use chainsync_core::hints::Urgency;
 use chainsync_env::{Added, Env, Vfs, Watch, WatchError};
 
 use crate::disk::{Dirs, is_absent, is_exhausted, is_mount, is_own};
+use crate::link::receive::Chain;
 use crate::share::{Share, ShareError};
 
 /// The names in a directory.
@@ -39,7 +40,7 @@ impl<E: Env> Share<E> {
                 None
             }
             Err(error) => {
-                self.board.unwatched(path, &error, self.now_ms());
+                self.board.unwatched(path, &Chain(&error), self.now_ms());
                 None
             }
         }

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,21 +15,45 @@ use rustix::process::{Pid, Signal, kill_process};
 pub const NODES: [&str; 3] = ["apollo", "chronos", "hermes"];
 /// What a healthy ring does in milliseconds, on a machine that does five other things.
 pub const SOON: Duration = Duration::from_secs(20);
+/// Whom daemons run as that are not to be root: `nobody`, and its group.
+pub const NOBODY: u32 = 65_534;
 
 pub struct Ring {
     pub directory: tempfile::TempDir,
     children: [Option<Child>; 3],
+    program: PathBuf,
+    /// Whom the daemons run as, if not as whoever runs the test.
+    user: Option<u32>,
 }
 
 impl Ring {
     /// Three empty shares, and three daemons that are in sync.
     pub fn start() -> Self {
+        Self::prepare().spawn_all()
+    }
+
+    /// The same with daemons that are not root: those of whoever runs the test, or nobody's.
+    pub fn start_unprivileged() -> Self {
         let mut ring = Self::prepare();
-        (0..3).for_each(|index| ring.spawn(index));
-        for name in NODES {
-            ring.until(&format!("{name} is in sync"), SOON, || ring.flush(name, "5s", &[]).0 == 0);
+        if rustix::process::geteuid().is_root() {
+            // Where the build is, nobody may be kept out of.
+            let program = ring.directory.path().join("chainsync");
+            std::fs::copy(&ring.program, &program).unwrap();
+            let everybody = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(ring.directory.path(), everybody).unwrap();
+            ring.program = program;
+            ring.user = Some(NOBODY);
+            NODES.iter().for_each(|name| ring.give(&ring.home(name)));
         }
-        ring
+        ring.spawn_all()
+    }
+
+    fn spawn_all(mut self) -> Self {
+        (0..3).for_each(|index| self.spawn(index));
+        for name in NODES {
+            self.until(&format!("{name} is in sync"), SOON, || self.flush(name, "5s", &[]).0 == 0);
+        }
+        self
     }
 
     /// Everything but the daemons.
@@ -55,7 +81,19 @@ impl Ring {
             std::fs::write(home.join("chainsync.toml"), config).unwrap();
         }
         drop(listeners);
-        Self { directory, children: [None, None, None] }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_chainsync"));
+        Self { directory, children: [None, None, None], program, user: None }
+    }
+
+    /// Makes everything at and below a path the daemons' own.
+    pub fn give(&self, path: &Path) {
+        let Some(user) = self.user else { return };
+        lchown(path, Some(user), Some(user)).unwrap();
+        if path.is_dir() && !path.is_symlink() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                self.give(&entry.unwrap().path());
+            }
+        }
     }
 
     pub fn home(&self, name: &str) -> PathBuf {
@@ -66,8 +104,12 @@ impl Ring {
         let home = self.home(NODES[index]);
         let log = home.join("log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chainsync"));
+        let mut command = Command::new(&self.program);
         command.args(["run", "--config"]).arg(home.join("chainsync.toml"));
+        if let Some(user) = self.user {
+            // The supplementary groups go with the first of these.
+            command.uid(user).gid(user);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.children[index] = Some(command.spawn().unwrap());
     }
@@ -95,7 +137,7 @@ impl Ring {
     }
 
     pub fn upload(&self, name: &str, path: &str, content: &str) {
-        let path = self.home(name).join("share").join(path);
+        let path = self.share(name, path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
