@@ -54,14 +54,21 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
     Ok(())
 }
 
-/// How often a file above a path, or below it, can have hidden it on a node: known of, or published.
+/// How often something above a path, or below it, can have hidden it on a node: a file that was known of
+/// or published, or a symlink, of which only the name is in the ledger.
 fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
-    let above = ends.flat_map(|end| ledger.at(&path[..end]));
+    let ends: Vec<usize> = ends.collect();
+    let above = ends.iter().flat_map(|end| ledger.at(&path[..*end]));
     let around = above.chain(ledger.below(path));
     let hides =
         |fact: &&Fact| fact.what.puts() || (fact.what == What::Published && fact.node == node);
-    around.filter(hides).count()
+    let below = [path, b"/"].concat();
+    let names = ledger.names_from(&below).take_while(|name| name.starts_with(&below));
+    let names = names.chain(ends.iter().map(|end| &path[..*end]));
+    let named = |name: &[u8]| 1 + ledger.removals(name) as usize;
+    let names = names.filter(|name| ledger.was_no_directory(name)).map(named);
+    around.filter(hides).count() + names.sum::<usize>()
 }
 
 #[cfg(test)]
