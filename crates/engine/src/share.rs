@@ -71,9 +71,9 @@ pub struct Share<E: Env> {
     pub pending_wake: Notify,
     /// Staged files that could not be removed.
     undiscarded: Mutex<Vec<String>>,
-    /// Ways to the upstream nodes, with the connection's number.
     /// Of each connection of an upstream, as long as anything of it can be applied.
     pub progress: Mutex<Vec<Weak<Progress>>>,
+    /// Ways to the upstream nodes, with the connection's number.
     pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Bytes>)>>,
     /// Recovered and swept once: may link.
     pub ready: signal::Sender<bool>,
