@@ -127,17 +127,15 @@ impl Ledger {
 
     /// Whether the application removed a name or a directory above it, on any node.
     pub fn was_removed(&self, path: &[u8]) -> bool {
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        ends.chain([path.len()]).any(|end| self.removed.contains_key(&path[..end]))
+        above(path).chain([path]).any(|name| self.removed.contains_key(name))
     }
 
     /// Whether something that is no directory ever was above a name, and an index was rolled back: its node
     /// may take what was hidden there for deleted.
     pub fn may_seem_removed(&self, path: &[u8]) -> bool {
-        let mut ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let restored =
             self.incidents.iter().any(|incident| incident.kind == IncidentKind::IndexRestored);
-        restored && ends.any(|end| self.was_no_directory(&path[..end]))
+        restored && above(path).any(|name| self.was_no_directory(name))
     }
 
     pub fn happened(&mut self, at_ns: u64, node: usize, kind: IncidentKind) {
@@ -202,6 +200,12 @@ impl Ledger {
     pub fn names_from<'a>(&'a self, path: &[u8]) -> impl Iterator<Item = &'a [u8]> {
         self.names.range(path.to_vec()..).map(Vec::as_slice)
     }
+}
+
+/// The directories above a path.
+pub fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    ends.map(|(end, _)| &path[..end])
 }
 
 impl What {

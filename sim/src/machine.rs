@@ -26,6 +26,8 @@ const VERIFY_MAX: Duration = Duration::from_secs(60);
 
 enum Order {
     Reload,
+    /// Contents too, if it is to be deep.
+    Verify(bool),
     Flush(Flush),
 }
 
@@ -48,8 +50,6 @@ pub struct Machine {
     life: Mutex<Life>,
     /// Whether the status is wanted.
     pub ask: AtomicBool,
-    /// Whether `verify` is wanted, and whether it is to read contents.
-    verify: Mutex<Option<bool>>,
     verified: Mutex<Option<Vec<VerifyReport>>>,
 }
 
@@ -104,7 +104,6 @@ impl Machine {
             answers: Mutex::default(),
             life: Mutex::default(),
             ask: AtomicBool::new(false),
-            verify: Mutex::default(),
             verified: Mutex::default(),
             name,
         })
@@ -166,16 +165,15 @@ impl Machine {
             for order in orders {
                 match order {
                     Order::Reload => self.reload_now(handle).await,
+                    Order::Verify(deep) => {
+                        if let Ok(reports) = handle.verify(None, deep, VERIFY_MAX).await {
+                            *lock(&self.verified) = Some(reports);
+                        }
+                    }
                     Order::Flush(flush) => {
                         tokio::spawn(Arc::clone(&self).flush_now(handle.clone(), flush));
                     }
                 }
-            }
-            let verify = lock(&self.verify).take();
-            if let Some(deep) = verify
-                && let Ok(reports) = handle.verify(None, deep, VERIFY_MAX).await
-            {
-                *lock(&self.verified) = Some(reports);
             }
             if self.ask.load(Ordering::Relaxed)
                 && let Some(status) = handle.status(None).await
@@ -352,7 +350,7 @@ impl Machine {
 
     /// Has the daemon compare the ring's trees.
     pub fn ask_to_verify(&self, deep: bool) {
-        *lock(&self.verify) = Some(deep);
+        lock(&self.orders).push(Order::Verify(deep));
     }
 
     /// Its answer, once.

@@ -25,8 +25,8 @@ pub struct RowId {
     pub number: u64,
 }
 
-/// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a node says of itself. The default knows nothing and has nothing to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub id: RowId,
     /// Counts the rows under one id, which differ in nothing but what they have heard. An echo is

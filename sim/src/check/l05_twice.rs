@@ -7,15 +7,15 @@
 //! node's daemon, whose recovery does again what it cannot know to be done; and so it is when the disk
 //! refuses something right after a publication. Where edits that lost to a deletion are made again, they
 //! are published again, once for each deletion at that name at most. What was hidden by a file or symlink
-//! above it, or by what was below it, is published again when that is gone, once for each that was there (PROTOCOL B5). That the
-//! times stay as they are is part of L1.
+//! above it, or by what was below it, is published again when that is gone, once for each that was there
+//! (PROTOCOL B5). That the times stay as they are is part of L1.
 
 use chainsync_core::policy::is_copy;
 
 use super::Invariant;
 use super::s04_returned::with_imports;
 use crate::failure::Failure;
-use crate::ledger::{Fact, IncidentKind, Ledger, What};
+use crate::ledger::{Fact, IncidentKind, Ledger, What, above};
 
 /// `names`: the nodes, in ring order. `again`: edits are made again that lost to a deletion.
 pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), Failure> {
@@ -57,18 +57,15 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
 /// How often something above a path, or below it, can have hidden it on a node: a file that was known of
 /// or published, or a symlink, of which only the name is in the ledger.
 fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
-    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
-    let ends: Vec<usize> = ends.collect();
-    let above = ends.iter().flat_map(|end| ledger.at(&path[..*end]));
-    let around = above.chain(ledger.below(path));
+    let facts = above(path).flat_map(|name| ledger.at(name)).chain(ledger.below(path));
     let hides =
         |fact: &&Fact| fact.what.puts() || (fact.what == What::Published && fact.node == node);
     let below = [path, b"/"].concat();
     let names = ledger.names_from(&below).take_while(|name| name.starts_with(&below));
-    let names = names.chain(ends.iter().map(|end| &path[..*end]));
+    let names = names.chain(above(path));
     let named = |name: &[u8]| 1 + ledger.removals(name) as usize;
     let names = names.filter(|name| ledger.was_no_directory(name)).map(named);
-    around.filter(hides).count() + names.sum::<usize>()
+    facts.filter(hides).count() + names.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -97,6 +94,7 @@ mod tests {
         ledger.happened(3, 1, IncidentKind::Started);
         assert_eq!(judge(&ledger), None);
     }
+
     #[test]
     fn what_was_hidden_is_published_again() {
         let mut ledger = Ledger::default();

@@ -2,15 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::BytesMut;
-use chainsync_core::VersionVector;
 use chainsync_core::gossip::{Row, RowId};
 use chainsync_core::wire::{Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN};
-use chainsync_core::{Knowledge, NodeName, Policy, ReplicaId, Ring, ShareName};
+use chainsync_core::{NodeName, Policy, ReplicaId, Ring, ShareName};
 use chainsync_engine::config::TOMBSTONE_AGE_DEFAULT;
 use chainsync_engine::{Durability, NodeConfig, ShareConfig};
 use chainsync_env::{Net, Peer};
@@ -60,21 +59,7 @@ fn hello() -> Frame {
         protocol_max: PROTOCOL_MAX,
         share: ShareName::new("files").unwrap(),
         node: NodeName::new("apollo").unwrap(),
-        row: Row {
-            id: RowId { run: 1, number: 1 },
-            revision: 0,
-            authors: vec![REPLICA],
-            knowledge: Knowledge::new(),
-            applied: VersionVector::new(),
-            pending: 0,
-            problems: 0,
-            conflicts: 0,
-            unread: false,
-            passing: false,
-            halted: None,
-            successor: None,
-            heard: BTreeMap::new(),
-        },
+        row: Row { id: RowId { run: 1, number: 1 }, authors: vec![REPLICA], ..Row::default() },
     })
 }
 

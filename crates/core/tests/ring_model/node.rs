@@ -300,18 +300,9 @@ impl Node {
         self.rows += 1;
         Row {
             id: RowId { run: 1, number: self.rows },
-            revision: 0,
             authors: self.authors.clone(),
             knowledge: self.knowledge.clone(),
-            applied: VersionVector::new(),
-            pending: 0,
-            problems: 0,
-            conflicts: 0,
-            unread: false,
-            passing: false,
-            halted: None,
-            successor: None,
-            heard: BTreeMap::new(),
+            ..Row::default()
         }
     }
 }

@@ -175,25 +175,17 @@ impl<E: Env> Job<'_, E> {
         published: &mut Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
         let share = self.share;
-        let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
-        match share.vfs.remove_dir(&parent, path.name()) {
-            Ok(()) => self.effected = true,
-            Err(error) if is_absent(&error) => {}
-            Err(error) if is_not_empty(&error) => {
-                if !desired.is_live() && share.is_needed_below(&self.reader, path)? {
-                    return self.keep_implied(path, intent, desired).map(Some);
-                }
-                if let Some(left) = self.only_holds_unreplicated(path)? {
-                    return Ok(Some(Outcome::Problem(left)));
-                }
-                // What is in there was not looked at yet, or has to go first.
-                share.hint_children(&mut self.dirs, Some(path))?;
-                return Ok(Some(Outcome::Wait("the directory is not empty".to_owned())));
+        if !self.try_remove_dir(path)? {
+            if !desired.is_live() && share.is_needed_below(&self.reader, path)? {
+                return self.keep_implied(path, intent, desired).map(Some);
             }
-            Err(error) => return Err(ShareError::disk("removing a directory")(error)),
+            if let Some(left) = self.only_holds_unreplicated(path)? {
+                return Ok(Some(Outcome::Problem(left)));
+            }
+            // What is in there was not looked at yet, or has to go first.
+            share.hint_children(&mut self.dirs, Some(path))?;
+            return Ok(Some(not_empty()));
         }
-        self.dirs.forget(path);
-        self.touched.insert(path.parent(), parent);
         if desired.is_live() {
             *published = None;
             return Ok(None);
@@ -203,18 +195,21 @@ impl<E: Env> Job<'_, E> {
 
     /// A directory that was only there for what was below it makes room. `None`: look again.
     pub(super) fn remove_implied(&mut self, path: &RelPath) -> Result<Option<Outcome>, ShareError> {
+        Ok(if self.try_remove_dir(path)? { None } else { Some(not_empty()) })
+    }
+
+    /// Removes a directory; false if it is not empty.
+    fn try_remove_dir(&mut self, path: &RelPath) -> Result<bool, ShareError> {
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
         match self.share.vfs.remove_dir(&parent, path.name()) {
             Ok(()) => self.effected = true,
             Err(error) if is_absent(&error) => {}
-            Err(error) if is_not_empty(&error) => {
-                return Ok(Some(Outcome::Wait("the directory is not empty".to_owned())));
-            }
+            Err(error) if is_not_empty(&error) => return Ok(false),
             Err(error) => return Err(ShareError::disk("removing a directory")(error)),
         }
         self.dirs.forget(path);
         self.touched.insert(path.parent(), parent);
-        Ok(None)
+        Ok(true)
     }
 
     /// If all that keeps a directory from being removed is what is never replicated: words that say
@@ -377,6 +372,10 @@ fn looks_like(kind: &Kind, stat: &Stat) -> bool {
         Kind::Symlink { .. } => stat.file_type == FileType::Symlink,
         Kind::Tombstone { .. } => false,
     }
+}
+
+fn not_empty() -> Outcome {
+    Outcome::Wait("the directory is not empty".to_owned())
 }
 
 pub(super) fn is_exists(error: &io::Error) -> bool {
