@@ -5,6 +5,7 @@
 //! One run is one thread and one seed; the same seed gives the same trace hash. Nothing is global.
 
 pub mod check;
+mod config;
 pub mod digest;
 pub mod env;
 pub mod everywhere;
