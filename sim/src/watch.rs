@@ -57,8 +57,14 @@ impl Watch for SimWatch {
     fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError> {
         let mut disk = lock(&self.disk);
         disk.enter(self.process).map_err(WatchError::Io)?;
-        let slot = disk.dir_at(self.root.root_slot(), path).map_err(watch_error)?;
         let (now, watches_max) = (disk.now_ns(), disk.options.watches_max);
+        let slot = match disk.dir_at(self.root.root_slot(), path) {
+            Ok(slot) => slot,
+            Err(error) => {
+                disk.kernel.not_added(now, self.id, path);
+                return Err(watch_error(error));
+            }
+        };
         let added = disk.kernel.add(now, self.id, (slot, path), watches_max);
         added.ok_or(WatchError::Limit)
     }

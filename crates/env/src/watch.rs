@@ -51,7 +51,9 @@ pub enum WatchError {
 pub trait Watch: Send + Sync + 'static {
     /// Watches the directory that is at `path` now; `None` is the root. When this returns, every
     /// later change in it will be reported: if the watch is new, the caller lists the directory
-    /// *afterwards*. Replaces an earlier watch at this path, which may have been of another directory.
+    /// *afterwards*. Replaces an earlier watch at this path, which may have been of another directory;
+    /// ends it as well if this one cannot be had, or that directory would count as known should it
+    /// come back, whatever is known of the path by then.
     fn add(&self, path: Option<&RelPath>) -> Result<Added, WatchError>;
 
     /// Ends the watches of `path` and of everything below it. A directory that was renamed and is

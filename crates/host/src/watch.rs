@@ -109,15 +109,22 @@ impl Watch for HostWatch {
         let bytes = path.map_or(b".".as_slice(), RelPath::as_bytes);
         let flags = DIRECTORY | OFlags::NOFOLLOW;
         let opened = crate::vfs::open_beneath(self.root.as_fd(), bytes, flags);
-        let directory = opened.map_err(io_error)?;
         let mut table = self.kernel.table();
-        let watch = inotify::add_watch(&self.kernel.inotify, in_proc(&directory), EVENTS);
-        let descriptor = watch.map_err(watch_error)?;
-        let (added, ended) = table.add(path, descriptor);
+        let watched = opened.map_err(io_error).and_then(|directory| {
+            let watch = inotify::add_watch(&self.kernel.inotify, in_proc(&directory), EVENTS);
+            watch.map_err(watch_error)
+        });
+        let (added, ended) = match watched {
+            Ok(descriptor) => {
+                let (added, ended) = table.add(path, descriptor);
+                (Ok(added), ended)
+            }
+            Err(error) => (Err(error), table.not_added(path)),
+        };
         if let Some(ended) = ended {
             self.kernel.end(ended);
         }
-        Ok(added)
+        added
     }
 
     fn remove(&self, path: &RelPath) {

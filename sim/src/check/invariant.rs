@@ -219,7 +219,7 @@ impl Invariant {
             Self::L6 => "src/check/l06_starved.rs",
             Self::M1 => "tests/determinism.rs",
             Self::M2 => "tests/conformance/main.rs",
-            Self::M3 => "tests/canary.rs",
+            Self::M3 => "tests/runs/canary.rs",
             Self::Daemon | Self::World => "src/world.rs",
             Self::WarmUp | Self::Trace => "src/run.rs",
             Self::Verify => "src/verify.rs",

@@ -1,6 +1,6 @@
 //! L5: delivering a batch twice changes nothing.
 //!
-//! One batch at the door of one node, three times, is `tests/delivered_twice.rs`. This is about runs.
+//! One batch at the door of one node, three times, is `tests/runs/delivered_twice.rs`. This is about runs.
 //! A connection that ends after a batch has arrived, and before its acknowledgement has come back,
 //! delivers it twice. Then no name may change hands again: on each node, each content is published at
 //! a path as often as the application put it there, on any node, and once more for each death of that

@@ -3,13 +3,15 @@
 //! While a large content is on its way, from when its writer has finished until the last node shows
 //! it, each small upload is everywhere within [`WITHIN_NS`]. Judged where nothing else holds anything
 //! up: in runs without faults and with links of [`BANDWIDTH_MIN`] at least, and of contents that no
-//! daemon took away again: what loses a conflict on its way does not arrive.
+//! daemon took away again: what loses a conflict on its way does not arrive, or as a copy of another name
+//! that is as old as the conflict, not as the upload.
 
 use super::Invariant;
 use crate::failure::Failure;
 use crate::ledger::What;
 use crate::oracle::{Oracle, Upload};
 use chainsync_core::batch::INLINE_BYTES_MAX;
+use chainsync_core::policy::is_copy;
 
 /// A batch waits for one chunk on each of the links before it, and for the syncs of a few batches:
 /// 0.1 s where it was measured. A 24 MiB file takes 0.6 s over two links of 1 Gbit/s.
@@ -29,7 +31,7 @@ pub(crate) fn starved(oracle: &Oracle) -> Result<(), Failure> {
     }
     // What was renamed meanwhile may have arrived under its first name.
     let small = oracle.standing().filter(|upload| !is_large(upload) && upload.versions <= 2);
-    let small = small.filter(|upload| {
+    let small = small.filter(|upload| !is_copy(&upload.path)).filter(|upload| {
         let facts = oracle.ledger.of(&upload.path, &upload.hash);
         !facts.iter().any(|fact| fact.what == What::Displaced)
     });

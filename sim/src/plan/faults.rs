@@ -108,19 +108,18 @@ impl Faults {
 ///
 /// - a node that loses its root and all that says that it has one cannot be told from a new one, and
 ///   begins in the empty mount point;
-/// - a node whose index is lost or rolled back has nothing but its clock to tell what its edits were
-///   made on, and that clock is wrong.
+/// - a node whose index is lost or rolled back has nothing but the clocks to tell what its edits were
+///   made on, and one of them is wrong: its own, or that of whoever made what it edits.
 fn is_excepted(plan: &Scenario, events: &[(Duration, Event)]) -> bool {
     let planned = plan.events.iter().map(|timed| &timed.event);
     let all: Vec<&Event> = planned.chain(events.iter().map(|(_, event)| event)).collect();
     let is_one = |forgets: &Event, other: &Event| {
-        let excepted = match forgets {
-            Event::WipeIndex(_) => matches!(other, Event::UnmountRoot(_) | Event::Clock(_)),
-            Event::RestoreIndex(_) => matches!(other, Event::Clock(_)),
-            _ => false,
-        };
         let node = |event: &Event| event.nodes().first().map(|name| name.get_ref().clone());
-        excepted && node(forgets) == node(other)
+        match (forgets, other) {
+            (Event::WipeIndex(_) | Event::RestoreIndex(_), Event::Clock(_)) => true,
+            (Event::WipeIndex(_), Event::UnmountRoot(_)) => node(forgets) == node(other),
+            _ => false,
+        }
     };
     all.iter().any(|forgets| all.iter().any(|other| is_one(forgets, other)))
 }

@@ -142,13 +142,24 @@ impl Kernel {
         (slot, path): (Slot, Option<&RelPath>),
         watches_max: usize,
     ) -> Option<Added> {
-        let descriptor = self.watch(id, slot, Mask::Tree, watches_max)?;
+        let Some(descriptor) = self.watch(id, slot, Mask::Tree, watches_max) else {
+            self.not_added(now_ns, id, path);
+            return None;
+        };
         let instance = self.instances.get_mut(&id)?;
         let (added, ended) = instance.table.add(path, descriptor);
         if let Some(ended) = ended {
             self.end(now_ns, id, ended);
         }
         Some(added)
+    }
+
+    /// Nothing is watched at `path` any more.
+    pub(super) fn not_added(&mut self, now_ns: u64, id: u64, path: Option<&RelPath>) {
+        let ended = self.instances.get_mut(&id).and_then(|instance| instance.table.not_added(path));
+        if let Some(ended) = ended {
+            self.end(now_ns, id, ended);
+        }
     }
 
     /// Watches the directory that holds the root.

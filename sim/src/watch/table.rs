@@ -43,6 +43,14 @@ impl Table {
         (Added::New, before)
     }
 
+    /// Whatever is at `path` now could not be watched. Returns the descriptor of what was there before:
+    /// its watch is to be ended.
+    pub(super) fn not_added(&mut self, path: Option<&RelPath>) -> Option<u64> {
+        let before = self.descriptors.remove(&path.cloned())?;
+        self.paths.remove(&before);
+        Some(before)
+    }
+
     /// Forgets `path` and everything below it; returns the descriptors whose watches are to be ended.
     pub(super) fn remove(&mut self, path: &RelPath) -> Vec<u64> {
         let removed: Vec<(Option<RelPath>, u64)> = self

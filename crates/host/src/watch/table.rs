@@ -54,6 +54,14 @@ impl Table {
         (Added::New, before)
     }
 
+    /// Whatever is at `path` now could not be watched. Returns the descriptor of what was there before:
+    /// its watch is to be ended.
+    pub(super) fn not_added(&mut self, path: Option<&RelPath>) -> Option<i32> {
+        let before = self.descriptors.remove(&path.cloned())?;
+        self.paths.remove(&before);
+        Some(before)
+    }
+
     /// Forgets `path` and everything below it; returns the descriptors whose watches are to be ended.
     pub(super) fn remove(&mut self, path: &RelPath) -> Vec<i32> {
         // A path sorts directly before everything below it.
@@ -135,6 +143,18 @@ mod tests {
         // The watch of the first was ended; the kernel gives it a new one.
         assert_eq!(table.add(Some(&b), 3), (Added::New, None));
         assert_eq!((table.place(2), table.place(3)), (dir("a"), dir("b")));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_hides_what_was_there_before() {
+        let mut table = Table::default();
+        let a = path("a");
+        table.add(Some(&a), 1);
+        table.add(Some(&path("a/b")), 2);
+        assert_eq!(table.not_added(Some(&a)), Some(1));
+        assert_eq!((table.place(1), table.place(2)), (None, dir("a/b")));
+        assert_eq!(table.not_added(Some(&a)), None);
+        assert_eq!(table.add(Some(&a), 3), (Added::New, None));
     }
 
     #[test]
