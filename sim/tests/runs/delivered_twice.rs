@@ -2,9 +2,6 @@
 //!
 //! Between daemons the cursor in the welcome keeps this from happening, unless an upstream was rolled
 //! back or two of them have the same to tell; here the upstream is made by hand and heeds nothing.
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
-
-mod upstream;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +19,8 @@ use chainsync_sim::fs::Tree;
 use chainsync_sim::shared::{EPOCH_NS, Shared, lock};
 use chainsync_sim::trace::Trace;
 use tokio::time::sleep;
-use upstream::{REPLICA, deliver, node};
+
+use crate::upstream::{REPLICA, deliver, node};
 
 const CONTENT: &[u8] = b"an upload on apollo";
 

@@ -1,14 +1,11 @@
 //! Stopped processes and deaths at an operation, through whole runs.
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
-
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use chainsync_sim::check::Invariant;
 use chainsync_sim::everywhere::{Baseline, Case, Fault};
 use chainsync_sim::run::run;
 use chainsync_sim::scenario::Scenario;
-use chainsync_sim::shared::lock;
+
+use crate::text::Text;
 
 const HANGING: &str = r#"
 about = "A daemon hangs for a second in a storm, shorter than the time after which it counts as dead"
@@ -38,19 +35,6 @@ time  = "0s"
 write = { node = "apollo", path = "a", size = "1KiB" }
 "#;
 
-#[derive(Clone, Default)]
-struct Text(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn scenario(source: &str) -> Scenario {
     Scenario::parse("deaths.toml", source).unwrap()
 }
@@ -60,7 +44,7 @@ fn a_stopped_daemon_does_nothing_and_keeps_its_connections() {
     let text = Text::default();
     let outcome = run(&scenario(HANGING), 1, Some(Box::new(text.clone())));
     assert_eq!(outcome.failure, None);
-    let text = String::from_utf8(lock(&text.0).clone()).unwrap();
+    let text = text.read();
     let stopped = text.lines().skip_while(|line| !line.contains("stop chronos"));
     let stopped: Vec<&str> =
         stopped.take_while(|line| !line.contains("continue chronos")).collect();

@@ -1,8 +1,6 @@
 //! M3: what is wrong is noticed. Each defect of the simulated machines has to make a scenario fail
 //! that passes without it; a checker that nothing can fail would show here.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
-
 use chainsync_sim::check::Invariant;
 use chainsync_sim::fs::Defect;
 use chainsync_sim::run::{Options, Outcome, run_with};

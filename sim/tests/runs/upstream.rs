@@ -1,7 +1,5 @@
 //! One node with its share, and an upstream that is made by hand and heeds nothing.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,14 +1,11 @@
 //! The core that converges while a node stays dead, through whole runs.
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
-
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use chainsync_sim::check::Invariant;
 use chainsync_sim::fs::Defect;
 use chainsync_sim::run::{Options, Outcome, run_with};
 use chainsync_sim::scenario::Scenario;
-use chainsync_sim::shared::lock;
+
+use crate::text::Text;
 
 const STAYS_DEAD: &str = r#"
 about = "Chronos is dead from early on, apollo and hermes go on"
@@ -28,25 +25,12 @@ converged-within = "5s"
 dead             = ["chronos"]
 "#;
 
-#[derive(Clone, Default)]
-struct Text(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn outcome(source: &str, defect: Option<Defect>) -> (Outcome, String) {
     let scenario = Scenario::parse("core.toml", source).unwrap();
     let text = Text::default();
     let options = Options { defect, ..Options::default() };
     let outcome = run_with(&scenario, 1, Some(Box::new(text.clone())), &options);
-    let text = String::from_utf8(lock(&text.0).clone()).unwrap();
+    let text = text.read();
     (outcome, text)
 }
 

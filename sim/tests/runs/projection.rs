@@ -4,13 +4,6 @@
 //!
 //! `CHAINSYNC_PROJECTIONS=2000` draws so many sets of entries, `CHAINSYNC_SEED` the first of them;
 //! `CHAINSYNC_TRACE` names a file for what happens in the last run.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that cannot begin has failed"
-)]
-
-mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -29,7 +22,8 @@ use chainsync_sim::rng::Stream;
 use chainsync_sim::shared::{EPOCH_NS, Shared, lock};
 use chainsync_sim::trace::Trace;
 use tokio::time::sleep;
-use upstream::{REPLICA, deliver, node};
+
+use crate::upstream::{REPLICA, deliver, node};
 
 /// Sets of entries, each in two orders.
 const SETS: u64 = 40;

@@ -1,25 +1,9 @@
 //! What the network loses, through whole runs: read off the trace.
-#![allow(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
-
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use chainsync_sim::run::run;
 use chainsync_sim::scenario::Scenario;
-use chainsync_sim::shared::lock;
 
-#[derive(Clone, Default)]
-struct Text(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::text::Text;
 
 /// Node, kind and detail of each event.
 type Events = Vec<(String, String, String)>;
@@ -41,7 +25,7 @@ latency = "200us..5ms"
     let scenario = Scenario::parse("network.toml", &source).unwrap();
     let outcome = run(&scenario, 1, Some(Box::new(text.clone())));
     assert_eq!(outcome.failure, None);
-    let text = String::from_utf8(lock(&text.0).clone()).unwrap();
+    let text = text.read();
     let lines = text.lines().map(|line| {
         let mut words = line.split_whitespace().skip(1).map(str::to_owned);
         (words.next().unwrap(), words.next().unwrap(), words.collect::<Vec<_>>().join(" "))
