@@ -144,7 +144,14 @@ impl Machine {
             }
         };
         let handle = node.handle();
-        lock(&self.life).handle = Some(handle.clone());
+        {
+            let mut life = lock(&self.life);
+            life.handle = Some(handle.clone());
+            // Told to stop while it opened its files.
+            if !life.wanted {
+                handle.stop();
+            }
+        }
         tokio::select! {
             biased;
             () = node.run() => {}

@@ -12,6 +12,7 @@ use chainsync_core::decide::{Action, Unsupported, decide, made_ms};
 use chainsync_core::entry::SYMLINK_TARGET_BYTES_MAX;
 use chainsync_core::hints::Urgency;
 use chainsync_core::path::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX};
+use chainsync_core::projection::implied_dir;
 use chainsync_core::recipe::FILE_BYTES_MAX;
 use chainsync_core::{Dot, FileType, Identity, Kind, Published, Record, RelPath, Stat};
 use chainsync_env::{Added, Env, Point, Vfs};
@@ -365,7 +366,15 @@ impl<E: Env> Job<'_, E> {
         }
         let mine = self.share.authors();
         let foreign = |dot: &Dot| !mine.contains(&dot.replica);
-        let deleted = self.reader.record(path).ok().flatten().is_some();
+        let record = self.reader.record(path).ok().flatten();
+        let Kind::Dir { mode, .. } = implied_dir(record.as_ref().map(|record| &record.kind)) else {
+            return false;
+        };
+        if stat.mode != mode && self.reader.intent(path).is_ok_and(|intent| intent.is_none()) {
+            // As above; what is about to be published sets the mode by itself.
+            return false;
+        }
+        let deleted = record.is_some();
         let mut implied = false;
         let below = self.reader.below(path, &mut |record| {
             if let Some(published) = record.published() {

@@ -190,7 +190,7 @@ impl<E: Env> Share<E> {
         for (path, intent) in &intents {
             let Some(record) = writer.record(path)? else { continue };
             let desired = self.desired(&reader, path, &record)?;
-            match self.find_done(&mut dirs, path, &record, &desired)? {
+            match self.find_done(&mut dirs, (path, intent), &record, &desired)? {
                 None => {
                     self.env.probe(Point::IntentFoundUndone);
                     after.publish.push(path.clone());
@@ -239,14 +239,25 @@ impl<E: Env> Share<E> {
     fn find_done(
         &self,
         dirs: &mut Dirs<'_, E::Vfs>,
-        path: &RelPath,
+        (path, intent): (&RelPath, &Intent),
         record: &Record,
         desired: &Kind,
     ) -> Result<Option<Option<Identity>>, ShareError> {
         let stat = dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
         if !desired.is_live() {
-            let was_live = record.is_live_on_disk();
-            return Ok((stat.is_none() && was_live).then_some(None));
+            let Some(was) = record.published().filter(|was| was.kind.is_live()) else {
+                return Ok(None);
+            };
+            let gone = match stat {
+                None => true,
+                // Taken away, and a directory made in its place for what is below it.
+                Some(stat) => {
+                    stat.file_type == FileType::Dir
+                        && !was.kind.is_dir()
+                        && self.holds_taken(dirs, intent, &was.kind)?
+                }
+            };
+            return Ok(gone.then_some(None));
         }
         if stat.is_none() {
             return Ok(None);
@@ -279,16 +290,39 @@ impl<E: Env> Share<E> {
 
     /// Whether what an intent has in staging is what it wants to publish, or nothing.
     fn holds_new(&self, dirs: &mut Dirs<'_, E::Vfs>, intent: &Intent) -> Result<bool, ShareError> {
-        let Some(name) = &intent.staged else { return Ok(true) };
+        Ok(self.staged_shows(dirs, intent, &intent.kind)?.unwrap_or(true))
+    }
+
+    /// Whether what an intent has in staging is what it took from its name. Of a file that is hidden the
+    /// two may be the same content: then it was not put there to be published.
+    fn holds_taken(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        intent: &Intent,
+        was: &Kind,
+    ) -> Result<bool, ShareError> {
+        let new = self.staged_shows(dirs, intent, &intent.kind)?;
+        let old = self.staged_shows(dirs, intent, was)?;
+        Ok(old == Some(true) || new == Some(false))
+    }
+
+    /// Whether what an intent has in staging is of this kind; `None`: it has nothing there.
+    fn staged_shows(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        intent: &Intent,
+        kind: &Kind,
+    ) -> Result<Option<bool>, ShareError> {
+        let Some(name) = &intent.staged else { return Ok(None) };
         let staging = dirs.staging().map_err(ShareError::disk("opening staging"))?;
         match self.vfs.stat(&staging, name.as_bytes()) {
-            Err(error) if is_absent(&error) => return Ok(true),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(ShareError::disk("looking into staging")(error)),
             Ok(_) => {}
         }
         let looked = self.env.wall_ns();
-        let found = shows(&self.vfs, &staging, name.as_bytes(), &intent.kind, looked);
-        Ok(found.map_err(ShareError::disk("reading staging"))?.is_some())
+        let found = shows(&self.vfs, &staging, name.as_bytes(), kind, looked);
+        Ok(Some(found.map_err(ShareError::disk("reading staging"))?.is_some()))
     }
 
     /// The effect happened; what it displaced may still be in staging. If it is neither the old nor
