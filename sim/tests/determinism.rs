@@ -80,3 +80,17 @@ fn a_wrong_scenario_ends_with_2_and_a_place() {
         assert!(message.contains(word), "{message}");
     }
 }
+
+#[test]
+fn a_promise_broken_twice_is_the_same_way_and_no_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("scenario.toml");
+    let source = format!("{SCENARIO}\n[expect]\nconverged-within = \"1ms\"\n");
+    std::fs::write(&file, source).unwrap();
+    let twice = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chainsync-sim"));
+        command.arg("twice").arg(&file).args(arguments).output().unwrap().status.code()
+    };
+    assert_eq!(twice(&[]), Some(0));
+    assert_eq!(twice(&["--passing"]), Some(1));
+}

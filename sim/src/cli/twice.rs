@@ -22,16 +22,22 @@ pub struct Twice {
     /// The seed of all runs
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A promise that is broken, twice in the same way, is a failure, too
+    #[arg(long)]
+    passing: bool,
 }
 
 impl Twice {
-    /// Whether every scenario went the same way twice. A promise broken twice in the same way is
-    /// the same way.
+    /// Whether every scenario went the same way twice.
     pub fn run(&self) -> anyhow::Result<bool> {
         let mut same = true;
         for file in &self.files {
             match compare(file, self.seed)? {
-                Ok(lines) => {
+                Ok(Same { failure, .. }) if self.passing && !failure.is_null() => {
+                    same = false;
+                    println!("{}, seed {}: twice, {failure}", file.display(), self.seed);
+                }
+                Ok(Same { lines, .. }) => {
                     println!("{}, seed {}: {lines} lines, twice", file.display(), self.seed)
                 }
                 Err(difference) => {
@@ -42,6 +48,14 @@ impl Twice {
         }
         Ok(same)
     }
+}
+
+/// What two runs have in common.
+struct Same {
+    /// Of the trace.
+    lines: u64,
+    /// Null if all promises were kept.
+    failure: Value,
 }
 
 /// Where two runs part.
@@ -87,8 +101,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The number of lines of the trace, if there is one only.
-fn compare(file: &Path, seed: u64) -> anyhow::Result<Result<u64, Difference>> {
+fn compare(file: &Path, seed: u64) -> anyhow::Result<Result<Same, Difference>> {
     let directory = tempfile::tempdir().context("a directory for traces")?;
     let traces = ["one", "two"].map(|name| directory.path().join(name));
     // Both at once: there are two cores, and being held up must not show either.
@@ -100,7 +113,8 @@ fn compare(file: &Path, seed: u64) -> anyhow::Result<Result<u64, Difference>> {
         Ok(lines) => lines,
         Err(difference) => return Ok(Err(difference)),
     };
-    Ok(differing_value(outcomes).map_or(Ok(lines), Err))
+    let failure = outcomes[0]["failure"].clone();
+    Ok(differing_value(outcomes).map_or(Ok(Same { lines, failure }), Err))
 }
 
 fn start(file: &Path, seed: u64, trace: &Path) -> anyhow::Result<Child> {
