@@ -136,6 +136,14 @@ impl<E: Env> Share<E> {
                         writer.put_record(&entry.path, &known)?;
                     }
                     Place::Staged { name, .. } => {
+                        if let (Some((hash, _)), Some(content)) =
+                            (entry.kind.content(), &change.content)
+                        {
+                            // Until it is back at its name there is one copy, and only the index
+                            // knows whose: one that is lost or rolled back must not take it along.
+                            let kept = self.archive.put(&hash, content);
+                            kept.map_err(ShareError::disk("writing to the archive"))?;
+                        }
                         writer.put_intent(&entry.path, &intent_for(&entry, Some(name), None))?;
                         after.publish.push(entry.path.clone());
                     }
