@@ -27,6 +27,7 @@ mod large;
 mod link;
 mod links;
 pub mod node;
+mod open;
 mod pause;
 mod policy;
 mod publish;

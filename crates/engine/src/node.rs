@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::share::{Share, lock};
 use crate::signal;
 use crate::status::{FlushReport, RefusedReload, ShareStatus, Status};
-use crate::{collect, inspect, large, link, recover, tasks};
+use crate::{collect, inspect, large, link, open, tasks};
 
 /// How long a connection may take to say who it is and what it wants.
 const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -434,7 +434,7 @@ impl<E: Env> Shared<E> {
             reason: format!("exclude: {error}"),
         })?;
         let (opener, node, about) = (self.env.clone(), config.clone(), share.clone());
-        let open = self.env.blocking(move || recover::open(&opener, &node, &about));
+        let open = self.env.blocking(move || open::open(&opener, &node, &about));
         let opened = open.await?;
         let (share, released) =
             Share::new(self.env.clone(), config.node.clone(), share, settings, opened);

@@ -1,156 +1,20 @@
-//! Opening a share, and judging what a crash left behind.
+//! Judging what a crash left behind: intents half done, and what lies in staging.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath};
-use chainsync_env::{Env, Point, RenameMode, Vfs};
+use chainsync_env::{Env, Point, Vfs};
 
-use crate::archive::Archive;
 use crate::change::{Aftermath, Change, Made, Place};
-use crate::config::{Durability, NodeConfig, ShareConfig};
 use crate::disk::{
-    COOKIES, Dirs, MARKER, OWN_DIR, Reading, STAGING, file_kind, has_owner, is_absent,
-    is_disk_trouble, own_path, read_all, read_file, shows,
+    Dirs, Reading, file_kind, has_owner, is_absent, is_disk_trouble, read_file, shows,
 };
-use crate::index::{Held, Index, Intent, Rows};
+use crate::index::{Held, Intent, Rows};
+use crate::large::is_of_large;
 use crate::large::partial::partial_name;
-use crate::node::StartError;
-use crate::share::{HintQueue, Opened, Share, ShareError};
-
-/// Opens a share's files, index, archive and watcher.
-pub fn open<E: Env>(
-    env: &E,
-    node: &NodeConfig,
-    share: &ShareConfig,
-) -> Result<Opened<E>, StartError> {
-    let fail = |doing: &str, error: &dyn std::fmt::Display| StartError::Share {
-        share: share.name.clone(),
-        reason: format!("{doing}: {error}"),
-    };
-    let root = share.path.display();
-    let vfs =
-        env.open_root(&share.path).map_err(|error| fail(&format!("cannot open {root}"), &error))?;
-    let state = node.state.join(share.name.as_str());
-    let archive_path = state.join("archive");
-    let in_state = |error: &io::Error| fail(&format!("cannot use {}", state.display()), error);
-    env.create_state_dir(&archive_path).map_err(|error| in_state(&error))?;
-    let archive = env.open_root(&archive_path).map_err(|error| in_state(&error))?;
-    let index_path = state.join("index.redb");
-    let storage = env.open_storage(&index_path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => fail(
-            &format!("{} is in use", index_path.display()),
-            &"another chainsync runs with this state directory: stop it first",
-        ),
-        _ => fail(&format!("cannot open {}", index_path.display()), &error),
-    })?;
-    let index = Index::open(storage, share.durability == Durability::Batch, &index_path)
-        .map_err(|error| fail(&format!("{}", index_path.display()), &error))?;
-    let device = prepare_root(env, &vfs, &index, &share.path).map_err(|error| match error {
-        RootError::NotMarked => {
-            StartError::Guard { share: share.name.clone(), reason: format!("{root}: {error}") }
-        }
-        error => fail(&format!("{root}"), &error),
-    })?;
-    let hints = Arc::new(HintQueue::default());
-    let watch = env
-        .watch(&share.path, hints.sink(env.clone()))
-        .map_err(|error| fail(&format!("cannot watch {root}"), &error))?;
-    Ok(Opened { vfs, device, archive: Archive::new(archive), index, watch, hints })
-}
-
-/// Why a root is refused.
-#[derive(Debug, thiserror::Error)]
-enum RootError {
-    #[error(
-        "the directory is not the one that was replicated: its marker {OWN_DIR}/marker is missing or another one. Is the file system mounted? If the directory was replaced on purpose, remove the index in the state directory to import it afresh"
-    )]
-    NotMarked,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("index")]
-    Index(#[from] crate::index::IndexError),
-}
-
-/// Makes chainsync's corner of the tree, and makes sure that it is the tree the index is about: an
-/// unmounted root must never look like a deletion of everything. Returns its device.
-fn prepare_root<E: Env>(
-    env: &E,
-    vfs: &E::Vfs,
-    index: &Index,
-    path: &Path,
-) -> Result<u64, RootError> {
-    let root = vfs.open_dir(None)?;
-    let device = vfs.stat_dir(&root)?.device;
-    let state = index.state();
-    let own = match vfs.open_dir(Some(&own_path(OWN_DIR))) {
-        Ok(own) => own,
-        Err(error) if is_absent(&error) && state.root_mark.is_none() => {
-            vfs.make_dir(&root, OWN_DIR.as_bytes(), 0o700)?;
-            vfs.open_dir(Some(&own_path(OWN_DIR)))?
-        }
-        Err(error) if is_absent(&error) => return Err(RootError::NotMarked),
-        Err(error) => return Err(error.into()),
-    };
-    match (read_mark(vfs, &own)?, state.root_mark) {
-        (Some(found), Some(expected)) if found == expected => {}
-        (_, Some(_)) => return Err(RootError::NotMarked),
-        (found, None) => {
-            let mark = found.unwrap_or_else(|| env.random_u64());
-            if found.is_none() {
-                write_mark(vfs, &own, mark)?;
-            }
-            // Durable before the index asks for it, or a power loss between the two would leave a
-            // tree that is refused.
-            vfs.sync_dir(&own)?;
-            vfs.sync_dir(&root)?;
-            let mut writer = index.begin()?;
-            writer.state.root_mark = Some(mark);
-            writer.commit(env.random_u64(), true)?;
-        }
-    }
-    for name in [STAGING, COOKIES] {
-        match vfs.make_dir(&own, own_path(name).name(), 0o700) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-            _ => {}
-        }
-    }
-    vfs.sync_dir(&own)?;
-    vfs.sync_dir(&root)?;
-    tracing::debug!(root = %path.display(), "root prepared");
-    Ok(device)
-}
-
-pub fn read_mark<V: Vfs>(vfs: &V, own: &V::Dir) -> io::Result<Option<u64>> {
-    let file = match vfs.open_file(own, MARKER) {
-        Ok(file) => file,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let text = read_all(vfs, &file, MARK_BYTES)?;
-    let mark =
-        std::str::from_utf8(&text).ok().and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    Ok(mark)
-}
-
-/// Sixteen hexadecimal digits.
-const MARK_BYTES: u64 = 16;
-
-fn write_mark<V: Vfs>(vfs: &V, own: &V::Dir, mark: u64) -> io::Result<()> {
-    let incoming: &[u8] = b"marker.new";
-    match vfs.unlink(own, incoming) {
-        Err(error) if !is_absent(&error) => return Err(error),
-        _ => {}
-    }
-    let file = vfs.create_file(own, incoming)?;
-    vfs.write_at(&file, format!("{mark:016x}").as_bytes(), 0)?;
-    vfs.sync_data(&file)?;
-    vfs.rename(own, incoming, own, MARKER, RenameMode::Replace)?;
-    vfs.sync_dir(own)
-}
+use crate::share::{Share, ShareError};
 
 /// What an intent left in staging.
 struct Leftover<'a> {
@@ -436,6 +300,8 @@ impl<E: Env> Share<E> {
             .map(|(path, (hash, size))| (partial_name(&hash), (path, hash, size)))
             .collect();
         let under_way = |name: &[u8]| std::str::from_utf8(name).ok().and_then(|n| wanted.get(n));
+        // An index that is new, in a tree that is not.
+        let forgotten = !self.index.state().imported;
         let mut removed = 0;
         for entry in listed {
             if let Some((path, hash, size)) = under_way(&entry.name) {
@@ -445,6 +311,9 @@ impl<E: Env> Share<E> {
             }
             if used.contains(entry.name.as_slice()) {
                 continue;
+            }
+            if forgotten {
+                self.keep_nameless(&staging, &entry.name)?;
             }
             match self.vfs.unlink(&staging, &entry.name) {
                 Ok(()) => removed += 1,
@@ -456,5 +325,26 @@ impl<E: Env> Share<E> {
             }
         }
         Ok(removed)
+    }
+
+    /// What is in staging when the index is lost came from a peer, or was displaced and is the only copy
+    /// of an edit: nobody can tell, and nobody knows its name. Large contents under way are the former.
+    fn keep_nameless(&self, staging: &<E::Vfs as Vfs>::Dir, name: &[u8]) -> Result<(), ShareError> {
+        if is_of_large(name) {
+            return Ok(());
+        }
+        match read_file(&self.vfs, staging, name) {
+            Ok(Reading::Content { hash, bytes, stat, .. }) if stat.size > 0 => {
+                match (bytes, std::str::from_utf8(name)) {
+                    (Some(bytes), _) => self.to_archive(&hash, &bytes),
+                    (None, Ok(name)) => self.staged_to_archive(&hash, name),
+                    (None, Err(_)) => Ok(()),
+                }
+            }
+            Err(error) if is_disk_trouble(&error) => {
+                Err(ShareError::disk("reading what is left in staging")(error))
+            }
+            _ => Ok(()),
+        }
     }
 }

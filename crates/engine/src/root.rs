@@ -9,7 +9,7 @@
 use chainsync_env::{Env, Vfs};
 
 use crate::disk::{OWN_DIR, is_absent, is_exhausted, own_path};
-use crate::recover::read_mark;
+use crate::open::read_mark;
 use crate::share::{Share, ShareError};
 
 /// What is wrong with the root.

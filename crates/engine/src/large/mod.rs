@@ -21,3 +21,8 @@ pub mod spares;
 const READ_BYTES: usize = 256 << 10;
 /// Worked through in one job: bounds how long a thread is held and how late a stop is noticed.
 const SLICE_BYTES: u64 = 64 << 20;
+
+/// Whether a name in staging is that of a large content, under way or kept for a while.
+pub fn is_of_large(name: &[u8]) -> bool {
+    [partial::PREFIX, spares::PREFIX].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+}

@@ -19,9 +19,11 @@ const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
 /// Runs of zeros of this size, aligned, become holes.
 const HOLE_BYTES: usize = 4 << 10;
 
+pub const PREFIX: &str = "pull-";
+
 /// The name in staging of a content under way.
 pub fn partial_name(hash: &ContentHash) -> String {
-    format!("pull-{hash}")
+    format!("{PREFIX}{hash}")
 }
 
 /// A file that may hold some of the chunks: an older version of the content, say.

@@ -73,8 +73,10 @@ impl Spares {
     }
 }
 
+pub const PREFIX: &str = "spare-";
+
 fn spare_name(hash: &ContentHash) -> String {
-    format!("spare-{hash}")
+    format!("{PREFIX}{hash}")
 }
 
 impl<E: Env> Share<E> {
