@@ -34,7 +34,10 @@ impl Disk {
                     let (at_ns, node) = (self.now_ns(), self.index);
                     let fact = Fact { at_ns, node, what: What::Survived };
                     let hash = ContentHash::of(content);
-                    lock(&self.shared.oracle).ledger.note(path, hash, fact);
+                    let mut oracle = lock(&self.shared.oracle);
+                    oracle.ledger.note(path, hash, fact);
+                    // A copy may hold what was half written when it was made.
+                    oracle.left_behind(path, content);
                 }
             }
         }
