@@ -1,22 +1,14 @@
 //! The commands of an operator against three real daemons: verify, pause, resume, rescan, conflicts,
 //! the guards, and what a pre-filled tree costs.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
-#[path = "support/ring.rs"]
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{NODES, Ring, SOON, run, tail, text};
+
+use crate::support::{NODES, Ring, SOON, run, tail, text};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

@@ -5,17 +5,6 @@
 //! Run by root, the daemons are nobody's; else they are the user's own, and what only root can make (a
 //! directory that is somebody else's) is left out, saying so.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
-#[path = "support/ring.rs"]
-mod support;
-#[path = "kinds/trees.rs"]
-mod trees;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -23,7 +12,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{NODES, Ring};
+
+use crate::kinds::trees;
+use crate::support::{NOBODY, NODES, Ring, run};
 
 /// A path with a problem is looked at again every minute, if nothing was told of it before.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -115,7 +106,7 @@ fn a_directory_that_cannot_be_written_to_is_a_problem_until_it_can_be() {
     put(&ring, "hermes", "after", "goes on");
     reach(&ring, &NODES, "after", "goes on");
 
-    chown(ring.share("chronos", "d"), Some(support::NOBODY), Some(support::NOBODY)).unwrap();
+    chown(ring.share("chronos", "d"), Some(NOBODY), Some(NOBODY)).unwrap();
     reach(&ring, &["chronos"], "d/page", "again");
     reach(&ring, &["chronos"], "d/new", "an upload");
     reach(&ring, &["chronos"], "d/more/deep", "in a new directory");
@@ -187,7 +178,7 @@ fn reach(ring: &Ring, names: &[&str], path: &str, content: &str) {
 /// Paths with problems, and the reasons, as `status --json` has them.
 fn problems(ring: &Ring, name: &str) -> Vec<(String, String)> {
     let socket = ring.home(name).join("control.sock");
-    let output = support::run(&["status", "--json", "--socket", socket.to_str().unwrap()]);
+    let output = run(&["status", "--json", "--socket", socket.to_str().unwrap()]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let problems = status["shares"][0]["problems"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

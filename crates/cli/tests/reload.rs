@@ -2,12 +2,6 @@
 //! and a configuration that is wrong changes nothing. Beside it: what a daemon refuses at start,
 //! and that one share which cannot begin does not keep the others down.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::TcpListener;

@@ -1,19 +1,11 @@
 //! Three daemons from three configuration files, started as processes, as an operator would: what
 //! they promise when one of them dies, hangs and comes back.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
-#[path = "support/ring.rs"]
-mod support;
-
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{NODES, Ring, SOON, run, tail, text};
+
+use crate::support::{NODES, Ring, SOON, run, tail, text};
 
 /// The promise: `dead_after` is 5 s by default.
 const BYPASS: Duration = Duration::from_secs(10);

@@ -5,23 +5,13 @@
 //! Mounts and limits need namespaces of their own: those tests run themselves again in `unshare`, and
 //! are left out, saying so, where the system does not allow that.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
-#[path = "kinds/daemons.rs"]
-#[allow(dead_code, reason = "shared with another test")]
-mod daemons;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use daemons::{NODES, Ring};
+use crate::kinds::daemons::{NODES, Ring};
 
 /// The root is looked at every 5 s, watches are tried again every 5 s: many times that.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -270,7 +260,7 @@ fn inside(test: &str, namespaces: &[&str]) -> bool {
     let output = Command::new("unshare")
         .args(namespaces)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", &format!("watching::{test}"), "--nocapture"])
         .env(INSIDE, "1")
         .output()
         .unwrap();

@@ -8,8 +8,8 @@ use std::io::Write as _;
 
 use rustix::fs::FileType;
 
-use crate::draw::Draw;
-use crate::place::Place;
+use super::draw::Draw;
+use super::place::Place;
 
 pub struct Case {
     pub name: &'static str,

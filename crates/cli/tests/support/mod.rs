@@ -1,7 +1,5 @@
 //! Three daemons on loopback, started as processes, as an operator would.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, lchown};

@@ -7,18 +7,12 @@
 //!
 //! Left out when not run as root: device nodes, and modes that would keep their owner out.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test that drives processes and looks at their files; a failure is a panic"
-)]
-
 mod cases;
-#[allow(dead_code, reason = "shared with another test")]
-mod daemons;
+#[allow(dead_code, reason = "the ledger uses the rest")]
+pub mod daemons;
 mod draw;
 mod place;
-mod trees;
+pub mod trees;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,7 +41,7 @@ fn every_kind_of_thing_while_all_three_are_killed() {
     run(seed(2), &[0, 1, 2]);
 }
 
-/// To try others: `CHAINSYNC_TEST_SEED=7 cargo test --test kinds`.
+/// To try others: `CHAINSYNC_TEST_SEED=7 cargo test --test daemons kinds`.
 fn seed(usual: u64) -> u64 {
     std::env::var("CHAINSYNC_TEST_SEED").map_or(usual, |seed| seed.parse().unwrap())
 }
