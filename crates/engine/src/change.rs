@@ -381,8 +381,9 @@ impl<E: Env> Share<E> {
         if above.iter().any(|(_, record)| blocks(&record.kind)) {
             affected.append(&mut above);
         }
-        // Found on disk below what is not there yet, and may have to make room for it.
-        if affected.iter().any(|(path, _)| entry.path.is_below(path))
+        // Found on disk below or above what is not there yet, and may have to make room for it.
+        if (blocks(&entry.kind) || affected.iter().any(|(path, _)| entry.path.is_below(path)))
+            && !affected.is_empty()
             && let Some(record) = writer.record(&entry.path)?
             && record.is_live_on_disk()
         {

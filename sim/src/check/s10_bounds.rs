@@ -26,7 +26,8 @@ const HANDLES_QUIET_MAX: usize = 6;
 /// Watches beyond one a directory: the root, its parent and the directory of cookies.
 const WATCHES_EXTRA_MAX: usize = 3;
 /// A link tries each nearer node once a second, its target again after a pause, and whoever comes
-/// back is called by its neighbours: so many attempts a second for each other node.
+/// back is called by its neighbours: so many attempts a second for each other node, and for each
+/// daemon that was started in that second.
 const CONNECTS_PER_PEER_MAX: u64 = 5;
 /// Contents that wait in staging to be published, those of large files apart: the batch that is being
 /// staged, those in the queue before it, and what was displaced by them.
@@ -46,6 +47,8 @@ pub struct Bounds {
     /// The second that is being counted, and each node's attempts before it.
     second_ns: u64,
     connects: Vec<u64>,
+    /// Daemons started on each node.
+    starts: Vec<u64>,
     /// The highest that was seen, by what it is.
     pub highest: BTreeMap<&'static str, u64>,
 }
@@ -69,11 +72,15 @@ impl Bounds {
         if now_ns >= self.second_ns + SECOND_NS || self.connects.is_empty() {
             let counts: Vec<u64> =
                 machines.iter().map(|machine| machine.net.stats().connects).collect();
-            let max = CONNECTS_PER_PEER_MAX * (machines.len() as u64).saturating_sub(1);
+            let one = CONNECTS_PER_PEER_MAX * (machines.len() as u64).saturating_sub(1);
+            let starts: Vec<u64> = machines.iter().map(|machine| machine.starts()).collect();
+            let started = std::mem::replace(&mut self.starts, starts.clone());
             let before = std::mem::replace(&mut self.connects, counts.clone());
             self.second_ns = now_ns;
-            for ((machine, before), after) in machines.iter().zip(before).zip(counts) {
+            let since = started.into_iter().zip(before).zip(starts.into_iter().zip(counts));
+            for (machine, ((started, before), (starts, after))) in machines.iter().zip(since) {
                 let attempts = after - before;
+                let max = one * (1 + starts - started);
                 self.within("connects", attempts, max, "connection attempts in a second", now_ns)
                     .map_err(|failure| failure.on(&machine.name))?;
             }

@@ -170,11 +170,19 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn remove_dir(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
         desired: &Kind,
         published: &mut Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
         let share = self.share;
+        if desired.is_live() {
+            // Before the name is free: one that is gone and not taken again is a deletion to whoever
+            // looks at it.
+            match self.staged(path, intent)? {
+                Ok(name) => intent.staged = Some(name),
+                Err(outcome) => return Ok(Some(outcome)),
+            }
+        }
         if !self.try_remove_dir(path)? {
             if !desired.is_live() && share.is_needed_below(&self.reader, path)? {
                 return self.keep_implied(path, intent, desired).map(Some);

@@ -23,7 +23,7 @@ use displaced::Displaced;
 pub use displaced::is_dropped;
 
 use crate::change::Aftermath;
-use crate::disk::{Dirs, is_disk_trouble, is_mount, shows};
+use crate::disk::{Dirs, is_absent, is_disk_trouble, is_mount, shows};
 use crate::index::{Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
 use crate::share::{Share, ShareError};
@@ -163,6 +163,9 @@ impl<E: Env> Job<'_, E> {
                 Err(ShareError::Disk { source, .. }) if is_mount(&source) => {
                     Outcome::Problem(Unsupported::Mount.to_string())
                 }
+                Err(ShareError::Disk { source, .. }) if is_absent(&source) && !self.effected => {
+                    Outcome::Wait("something else is in the place of a directory above".to_owned())
+                }
                 Err(ShareError::Disk { doing, source })
                     if !is_disk_trouble(&source) && !self.effected =>
                 {
@@ -183,6 +186,7 @@ impl<E: Env> Job<'_, E> {
         let share = self.share;
         let Some(mut record) = self.reader.record(path)? else { return Ok(Outcome::Moot) };
         let mut published = record.published();
+        let mut intent = intent.clone();
         for _ in 0..ATTEMPTS_MAX {
             if record.version.dot != intent.version.dot {
                 // A change of our own won meanwhile; its record is complete.
@@ -222,7 +226,7 @@ impl<E: Env> Job<'_, E> {
                         && stat.file_type == FileType::Dir
                     {
                         if share.is_needed_below(&self.reader, path)? {
-                            return self.keep_implied(path, intent, &desired);
+                            return self.keep_implied(path, &intent, &desired);
                         }
                         if share.is_noted_implied(path, stat) {
                             // It goes with the last of what is below it.
@@ -252,7 +256,7 @@ impl<E: Env> Job<'_, E> {
                     _ => return Ok(Outcome::Wait("being changed here".to_owned())),
                 }
             }
-            match self.step(path, intent, &desired, &mut published)? {
+            match self.step(path, &mut intent, &desired, &mut published)? {
                 Some(outcome) => return Ok(outcome),
                 None => continue,
             }
@@ -264,7 +268,7 @@ impl<E: Env> Job<'_, E> {
     fn step(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
         desired: &Kind,
         published: &mut Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
@@ -315,11 +319,12 @@ impl<E: Env> Job<'_, E> {
         share.env.probe(Point::Published);
         let mut writer = share.index.begin()?;
         let mut after = Aftermath::default();
-        let mut durable = false;
+        let (mut durable, mut made_dir) = (false, false);
         for (path, (intent, outcome)) in done {
             match outcome {
                 Outcome::Done { kind, identity, displaced } => {
                     share.board.solved(&path);
+                    made_dir |= kind.is_dir();
                     if !kind.is_live() {
                         after.gone.push(path.clone());
                     }
@@ -349,8 +354,8 @@ impl<E: Env> Job<'_, E> {
         // Not durable without need: after a crash the intents are still there, and are found done.
         writer.commit(share.env.random_u64(), durable)?;
         share.board.touch();
-        if !after.gone.is_empty() {
-            // A directory may have been waiting for what is gone.
+        if !after.gone.is_empty() || made_dir {
+            // A directory may have been waiting for what is gone, and what is below it for a directory.
             share.publish_later(share.board.waiting_paths());
         }
         share.finish(after)?;
