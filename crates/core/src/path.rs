@@ -140,8 +140,11 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+        match self.0.iter().zip(other.0.iter()).find(|(one, other)| one != other) {
+            Some((one, other)) => key(*one).cmp(&key(*other)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 

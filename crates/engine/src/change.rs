@@ -133,7 +133,7 @@ impl<E: Env> Share<E> {
                             version: entry.version.clone(),
                             identity,
                         });
-                        writer.put_record(&entry.path, &known)?;
+                        writer.put_record(&entry.path, known);
                     }
                     Place::Staged { name, .. } => {
                         if let (Some((hash, _)), Some(content)) =
@@ -144,7 +144,7 @@ impl<E: Env> Share<E> {
                             let kept = self.archive.put(&hash, content);
                             kept.map_err(ShareError::disk("writing to the archive"))?;
                         }
-                        writer.put_intent(&entry.path, &intent_for(&entry, Some(name), None))?;
+                        writer.put_intent(&entry.path, intent_for(&entry, Some(name), None));
                         after.publish.push(entry.path.clone());
                     }
                 }
@@ -167,9 +167,9 @@ impl<E: Env> Share<E> {
                             let known = record.entry(entry.path.clone());
                             let (kind, version) = (entry.kind, entry.version);
                             record.publish(Published { kind, version, identity });
-                            writer.put_record(&entry.path, &record)?;
+                            writer.put_record(&entry.path, record);
                             if writer.intent(&entry.path)?.is_none() {
-                                writer.put_intent(&entry.path, &intent_for(&known, None, None))?;
+                                writer.put_intent(&entry.path, intent_for(&known, None, None));
                             }
                         }
                         after.publish.push(entry.path);
@@ -197,7 +197,7 @@ impl<E: Env> Share<E> {
     ) -> Result<(), ShareError> {
         writer.know(entry)?;
         after.garbage.extend(writer.remove_intent(&entry.path)?.and_then(|old| old.staged));
-        writer.put_intent(&entry.path, &intent_for(entry, staged, from))?;
+        writer.put_intent(&entry.path, intent_for(entry, staged, from));
         self.project_around(writer, entry, before, after)
     }
 
@@ -392,7 +392,7 @@ impl<E: Env> Share<E> {
         for (path, record) in affected {
             if writer.intent(&path)?.is_none() {
                 let known = record.entry(path.clone());
-                writer.put_intent(&path, &intent_for(&known, None, None))?;
+                writer.put_intent(&path, intent_for(&known, None, None));
             }
             after.publish.push(path);
         }

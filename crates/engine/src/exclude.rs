@@ -82,9 +82,9 @@ impl<E: Env> Share<E> {
             })?;
             for (path, record) in freed {
                 if let Some((record, intent)) = self.resumed(&mut dirs, &path, record)? {
-                    writer.put_record(&path, &record)?;
+                    writer.put_record(&path, record);
                     if reader.intent(&path)?.is_none() {
-                        writer.put_intent(&path, &intent)?;
+                        writer.put_intent(&path, intent);
                     }
                     again.push(path);
                 }

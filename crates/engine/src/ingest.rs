@@ -545,7 +545,7 @@ impl<E: Env> Job<'_, E> {
                     if let (Some(mut record), Some(published)) = (writer.record(&path)?, published)
                     {
                         record.publish(Published { identity: Some(identity), ..published });
-                        writer.put_record(&path, &record)?;
+                        writer.put_record(&path, record);
                     }
                 }
                 Finding::Change { kind, made, content, identity } => {

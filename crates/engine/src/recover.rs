@@ -63,7 +63,7 @@ impl<E: Env> Share<E> {
                         // came out, and must not go back in as if it were new.
                         let was = record.published();
                         let unstaged = Intent { staged: None, ..intent.clone() };
-                        writer.put_intent(path, &unstaged)?;
+                        writer.put_intent(path, unstaged);
                         let left = Leftover { path, intent, was, hidden: false };
                         self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;
                     }
@@ -79,7 +79,7 @@ impl<E: Env> Share<E> {
                         version: intent.version.clone(),
                         identity,
                     });
-                    writer.put_record(path, &record)?;
+                    writer.put_record(path, record);
                     writer.remove_intent(path)?;
                     let left = Leftover { path, intent, was, hidden };
                     self.judge_leftover(&mut dirs, &mut writer, left, &mut after)?;

@@ -16,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use chainsync_core::{FileType, RelPath, Stat};
 use chainsync_env::{DirEntry, RenameMode, Space, Vfs};
@@ -32,6 +34,8 @@ struct Root {
     // syncfs reports a failed write-back only to descriptors that were open when it failed.
     directory: OwnedFd,
     ctime_tick_ns: i128,
+    /// A file was seen to be made with all of its owner's rights.
+    umask_spares_owner: AtomicBool,
 }
 
 /// An open directory.
@@ -58,7 +62,8 @@ impl HostVfs {
     fn new(directory: OwnedFd, ctime_tick_ns: i128) -> Self {
         // Before the first lease is asked for.
         lease::ignore_lease_breaks();
-        Self(Arc::new(Root { directory, ctime_tick_ns }))
+        let umask_spares_owner = AtomicBool::new(false);
+        Self(Arc::new(Root { directory, ctime_tick_ns, umask_spares_owner }))
     }
 }
 
@@ -129,9 +134,13 @@ impl Vfs for HostVfs {
         let mode = Mode::RUSR | Mode::WUSR;
         let name = component(name)?;
         let file: File = retry_on_intr(|| fs::openat(&dir.0, name, flags, mode))?.into();
-        // The umask may have taken bits away; it cannot have added any.
-        if fs::fstat(&file)?.st_mode & 0o7777 != mode.bits() {
-            fs::fchmod(&file, mode)?;
+        // The umask may have taken bits away; it cannot have added any. It is the same for each file.
+        if !self.0.umask_spares_owner.load(Relaxed) {
+            if fs::fstat(&file)?.st_mode & 0o7777 == mode.bits() {
+                self.0.umask_spares_owner.store(true, Relaxed);
+            } else {
+                fs::fchmod(&file, mode)?;
+            }
         }
         Ok(HostFile(file))
     }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use chainsync_core::RelPath;
 
 use super::read::{Reader, open, storage};
-use super::schema::{JOURNAL, META_MARKS, PATHS, key_path, path_key};
-use super::write::{Writer, table};
+use super::schema::{JOURNAL, META_MARKS, key_path};
+use super::write::Writer;
 use super::{IndexError, Rows};
 
 /// Marks kept. The age at which a tombstone goes is exact to this part of it.
@@ -75,10 +75,8 @@ impl Writer {
         let Some(record) = self.record(path)?.filter(|record| !record.kind.is_live()) else {
             return Ok(());
         };
-        let mut journal = self.transaction.open_table(JOURNAL).map_err(table)?;
-        let mut paths = self.transaction.open_table(PATHS).map_err(table)?;
-        journal.remove(record.sequence).map_err(storage)?;
-        paths.remove(path_key(path).as_slice()).map_err(storage)?;
+        self.draft.journal(record.sequence, None);
+        self.draft.put(path, None);
         self.state.collected.raise(record.version.dot);
         self.state.collected_stamp = self.state.collected_stamp.max(Some(record.version.stamp));
         Ok(())

@@ -18,6 +18,7 @@
 
 mod aging;
 mod conflicts;
+mod draft;
 mod heeded;
 mod paused;
 mod read;
@@ -235,7 +236,7 @@ impl Index {
     pub fn begin(&self) -> Result<Writer, IndexError> {
         let transaction =
             self.database.begin_write().map_err(|error| IndexError::Storage(error.into()))?;
-        Writer::new(transaction, self.shared.clone())
+        Ok(Writer::new(transaction, self.read()?, self.shared.clone()))
     }
 }
 
@@ -444,7 +445,7 @@ mod tests {
                 kind: Kind::Symlink { target: b"x".to_vec() },
                 version: version.clone(),
             };
-            writer.put_record(&path, &Record::new(&entry, 1)).unwrap();
+            writer.put_record(&path, Record::new(&entry, 1));
         }
         writer.commit(1, true).unwrap();
         let reader = index.read().unwrap();

@@ -1,5 +1,6 @@
 //! Snapshots of the index.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
@@ -18,7 +19,10 @@ use super::{Held, IndexError, Intent, State};
 pub struct Reader {
     pub(super) transaction: ReadTransaction,
     paths: ReadOnlyTable<Bytes, Bytes>,
+    intents: ReadOnlyTable<Bytes, Bytes>,
     state: State,
+    /// The answer of the last [`has_deeper`](Reader::has_deeper): paths come sorted by directory.
+    deeper: RefCell<Option<(Option<RelPath>, bool)>>,
 }
 
 /// Reading of records, the same inside a commit and in a snapshot.
@@ -75,7 +79,8 @@ impl Reader {
             None => State::default(),
         };
         let paths = open(&transaction, PATHS)?;
-        Ok(Self { transaction, paths, state })
+        let intents = open(&transaction, INTENTS)?;
+        Ok(Self { transaction, paths, intents, state, deeper: RefCell::default() })
     }
 
     /// The exclude patterns under which paths were looked at last.
@@ -159,8 +164,8 @@ impl Reader {
     }
 
     pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
-        let intents = open(&self.transaction, INTENTS)?;
-        get(&intents, path_key(path).as_slice())?.map(|row| decode("intent", &row)).transpose()
+        let row = self.intents.get(path_key(path).as_slice()).map_err(storage)?;
+        row.map(|row| decode("intent", row.value())).transpose()
     }
 
     /// The paths at which one of these inodes is published. Reads the whole index.
@@ -228,8 +233,7 @@ impl Reader {
 
     /// Everything that is still to happen.
     pub fn intents(&self) -> Result<Vec<(RelPath, Intent)>, IndexError> {
-        let intents = open(&self.transaction, INTENTS)?;
-        let rows = intents.iter().map_err(storage)?;
+        let rows = self.intents.iter().map_err(storage)?;
         rows.map(|row| {
             let (key, intent) = row.map_err(storage)?;
             Ok((key_path(key.value())?, decode("intent", intent.value())?))
@@ -254,13 +258,52 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The records of these keys that `keep` wants.
+    pub(super) fn range(
+        &self,
+        (from, to): &(Vec<u8>, Vec<u8>),
+        keep: &mut dyn FnMut(&[u8], &Record) -> bool,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let mut found = Vec::new();
+        for row in self.paths.range(from.as_slice()..to.as_slice()).map_err(storage)? {
+            let (key, value) = row.map_err(storage)?;
+            let record = decode("record", value.value())?;
+            if keep(key.value(), &record) {
+                found.push((key_path(key.value())?, record));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a directory has any directory with something in it. Where it has none there is nothing
+    /// below any of its names.
+    pub(super) fn has_deeper(&self, dir: Option<&RelPath>) -> Result<bool, IndexError> {
+        if let Some((asked, answer)) = &*self.deeper.borrow()
+            && asked.as_ref() == dir
+        {
+            return Ok(*answer);
+        }
+        let keys = dir.map_or((Bound::Included(vec![1]), Bound::Unbounded), |dir| {
+            let (from, to) = deeper_keys(dir);
+            (Bound::Included(from), Bound::Excluded(to))
+        });
+        let keys = (keys.0.as_ref().map(Vec::as_slice), keys.1.as_ref().map(Vec::as_slice));
+        let mut rows = self.paths.range::<&[u8]>(keys).map_err(storage)?;
+        let answer = rows.next().transpose().map_err(storage)?.is_some();
+        *self.deeper.borrow_mut() = Some((dir.cloned(), answer));
+        Ok(answer)
+    }
+}
+
 impl Rows for Reader {
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
-        record_in(&self.paths, path)
+        let row = self.paths.get(path_key(path).as_slice()).map_err(storage)?;
+        row.map(|row| decode("record", row.value())).transpose()
     }
 
     fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
-        range_in(&self.paths, child_keys(dir), &mut |_| true)
+        self.range(&child_keys(dir), &mut |_, _| true)
     }
 
     fn below(
@@ -268,42 +311,13 @@ impl Rows for Reader {
         path: &RelPath,
         keep: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<(RelPath, Record)>, IndexError> {
-        below_in(&self.paths, path, keep)
-    }
-}
-
-pub(super) fn record_in(
-    paths: &impl ReadableTable<Bytes, Bytes>,
-    path: &RelPath,
-) -> Result<Option<Record>, IndexError> {
-    let row = paths.get(path_key(path).as_slice()).map_err(storage)?;
-    row.map(|row| decode("record", row.value())).transpose()
-}
-
-pub(super) fn below_in(
-    paths: &impl ReadableTable<Bytes, Bytes>,
-    path: &RelPath,
-    keep: &mut dyn FnMut(&Record) -> bool,
-) -> Result<Vec<(RelPath, Record)>, IndexError> {
-    let mut rows = range_in(paths, child_keys(Some(path)), keep)?;
-    rows.extend(range_in(paths, deeper_keys(path), keep)?);
-    Ok(rows)
-}
-
-pub(super) fn range_in(
-    paths: &impl ReadableTable<Bytes, Bytes>,
-    (from, to): (Vec<u8>, Vec<u8>),
-    keep: &mut dyn FnMut(&Record) -> bool,
-) -> Result<Vec<(RelPath, Record)>, IndexError> {
-    let mut found = Vec::new();
-    for row in paths.range(from.as_slice()..to.as_slice()).map_err(storage)? {
-        let (key, value) = row.map_err(storage)?;
-        let record = decode("record", value.value())?;
-        if keep(&record) {
-            found.push((key_path(key.value())?, record));
+        if !self.has_deeper(path.parent().as_ref())? {
+            return Ok(Vec::new());
         }
+        let mut rows = self.range(&child_keys(Some(path)), &mut |_, record| keep(record))?;
+        rows.extend(self.range(&deeper_keys(path), &mut |_, record| keep(record))?);
+        Ok(rows)
     }
-    Ok(found)
 }
 
 pub(super) fn open<K: redb::Key + 'static, V: redb::Value + 'static>(

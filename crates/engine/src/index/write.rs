@@ -9,10 +9,11 @@ use chainsync_core::{Dot, Entry, NodeName, Record, RelPath, ReplicaId};
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use serde::Serialize;
 
-use super::read::{Rows, below_in, range_in, record_in, storage};
+use super::draft::Draft;
+use super::read::{Reader, Rows, storage};
 use super::schema::{
-    Bytes, CONFLICT_NOTES, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE,
-    META_SCHEMA, META_STATE, PATHS, TAGS, child_keys, decode, encode, path_key,
+    CONFLICT_NOTES, CONFLICTS, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA,
+    META_STATE, PATHS, TAGS, decode, encode,
 };
 use super::{
     Author, Conflict, Held, IndexError, Intent, SCHEMA, Shared, State, TAGS_MAX, check_schema, lock,
@@ -21,6 +22,7 @@ use super::{
 /// A commit in the making. Dropped without [`commit`](Writer::commit), nothing of it happened.
 pub struct Writer {
     pub(super) transaction: WriteTransaction,
+    pub(super) draft: Draft,
     shared: Arc<Shared>,
     /// Intents made (with their dot) and done.
     pending: BTreeMap<RelPath, Option<Dot>>,
@@ -30,27 +32,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(
-        transaction: WriteTransaction,
-        shared: Arc<Shared>,
-    ) -> Result<Self, IndexError> {
-        // From the table: inside the write transaction nobody can have a newer one.
-        let before: State = {
-            let meta = transaction.open_table(META).map_err(table)?;
-            let row = meta.get(META_STATE).map_err(storage)?.map(|row| row.value().to_vec());
-            row.map(|row| decode("state", &row)).transpose()?.unwrap_or_default()
-        };
-        let pending = BTreeMap::new();
-        Ok(Self { transaction, shared, pending, state: before.clone(), before })
+    /// `newest`: the last commit, read while `transaction` keeps everybody else from another.
+    pub(super) fn new(transaction: WriteTransaction, newest: Reader, shared: Arc<Shared>) -> Self {
+        let state = newest.state().clone();
+        let (draft, before) = (Draft::new(newest), state.clone());
+        Self { transaction, draft, shared, pending: BTreeMap::new(), before, state }
     }
 
     /// Makes `entry` the known one of its path, at the head of the journal. What is published
     /// there stays.
     pub fn know(&mut self, entry: &Entry) -> Result<Record, IndexError> {
-        let key = path_key(&entry.path);
-        let mut paths = self.transaction.open_table(PATHS).map_err(table)?;
-        let mut journal = self.transaction.open_table(JOURNAL).map_err(table)?;
-        let old = record_in(&paths, &entry.path)?;
+        let old = self.draft.record(&entry.path)?;
         let was_live = old.as_ref().is_some_and(|record| record.kind.is_live());
         match (was_live, entry.kind.is_live()) {
             (false, true) => self.state.entries += 1,
@@ -62,21 +54,19 @@ impl Writer {
         let record = match old {
             None => Record::new(entry, sequence),
             Some(mut record) => {
-                journal.remove(record.sequence).map_err(storage)?;
+                self.draft.journal(record.sequence, None);
                 record.supersede(entry, sequence);
                 record
             }
         };
-        journal.insert(sequence, key.as_slice()).map_err(storage)?;
-        paths.insert(key.as_slice(), encode(&record).as_slice()).map_err(storage)?;
+        self.draft.journal(sequence, Some(&entry.path));
+        self.draft.put(&entry.path, Some(record.clone()));
         Ok(record)
     }
 
     /// Stores a record whose known entry did not change.
-    pub fn put_record(&mut self, path: &RelPath, record: &Record) -> Result<(), IndexError> {
-        let mut paths = self.table(PATHS)?;
-        paths.insert(path_key(path).as_slice(), encode(record).as_slice()).map_err(storage)?;
-        Ok(())
+    pub fn put_record(&mut self, path: &RelPath, record: Record) {
+        self.draft.put(path, Some(record));
     }
 
     /// The name of the next change made here under `replica`.
@@ -95,31 +85,22 @@ impl Writer {
         Ok(())
     }
 
-    pub fn put_intent(&mut self, path: &RelPath, intent: &Intent) -> Result<(), IndexError> {
-        {
-            let mut intents = self.table(INTENTS)?;
-            intents
-                .insert(path_key(path).as_slice(), encode(intent).as_slice())
-                .map_err(storage)?;
-        }
+    pub fn put_intent(&mut self, path: &RelPath, intent: Intent) {
         self.pending.insert(path.clone(), Some(intent.version.dot));
-        Ok(())
+        self.draft.put_intent(path, Some(intent));
     }
 
     pub fn remove_intent(&mut self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
-        let removed = {
-            let mut intents = self.table(INTENTS)?;
-            let row = intents.remove(path_key(path).as_slice()).map_err(storage)?;
-            row.map(|row| decode("intent", row.value())).transpose()?
-        };
+        let removed = self.draft.intent(path)?;
         self.pending.insert(path.clone(), None);
+        if removed.is_some() {
+            self.draft.put_intent(path, None);
+        }
         Ok(removed)
     }
 
     pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
-        let intents = self.table(INTENTS)?;
-        let row = intents.get(path_key(path).as_slice()).map_err(storage)?;
-        row.map(|row| decode("intent", row.value())).transpose()
+        self.draft.intent(path)
     }
 
     /// Notes the patterns under which paths are looked at from now on.
@@ -171,6 +152,7 @@ impl Writer {
         }
         self.state.commits += 1;
         self.put_meta(META_STATE, &self.state)?;
+        self.draft.write(&self.transaction)?;
         let durability = if durable { Durability::Immediate } else { Durability::None };
         self.transaction
             .set_durability(durability)
@@ -202,11 +184,11 @@ impl Writer {
 
 impl Rows for Writer {
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
-        record_in(&self.table::<Bytes, Bytes>(PATHS)?, path)
+        self.draft.record(path)
     }
 
     fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
-        range_in(&self.table::<Bytes, Bytes>(PATHS)?, child_keys(dir), &mut |_| true)
+        self.draft.children(dir)
     }
 
     fn below(
@@ -214,7 +196,7 @@ impl Rows for Writer {
         path: &RelPath,
         keep: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<(RelPath, Record)>, IndexError> {
-        below_in(&self.table::<Bytes, Bytes>(PATHS)?, path, keep)
+        self.draft.below(path, keep)
     }
 }
 

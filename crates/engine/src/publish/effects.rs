@@ -25,6 +25,7 @@ impl<E: Env> Job<'_, E> {
         self.imply_parents(path)?;
         let share = self.share;
         let parent = self.dirs.parent(path).map_err(ShareError::disk("opening a directory"))?;
+        let mut used = None;
         if let Kind::Dir { mode, owner } = desired {
             match share.vfs.make_dir(&parent, path.name(), *mode) {
                 Ok(()) => self.effected = true,
@@ -64,16 +65,18 @@ impl<E: Env> Job<'_, E> {
                 }
                 Err(error) => return Err(ShareError::disk("publishing")(error)),
             }
+            used = Some(name);
         }
-        self.placed(path, desired, parent).map(Some)
+        self.placed(path, desired, parent, used).map(Some)
     }
 
-    /// Notes what is at the name now.
+    /// Notes what is at the name now. `used`: what it was called in staging.
     pub(super) fn placed(
         &mut self,
         path: &RelPath,
         kind: &Kind,
         parent: Arc<<E::Vfs as Vfs>::Dir>,
+        used: Option<String>,
     ) -> Result<Outcome, ShareError> {
         let looked = self.share.env.wall_ns();
         let stat = self.share.vfs.stat(&parent, path.name());
@@ -87,7 +90,7 @@ impl<E: Env> Job<'_, E> {
             Err(error) if is_absent(&error) => None,
             Err(error) => return Err(ShareError::disk("looking at a path")(error)),
         };
-        Ok(Outcome::Done { kind: kind.clone(), identity, displaced: None })
+        Ok(Outcome::Done { kind: kind.clone(), identity, displaced: None, used })
     }
 
     /// A published file or symlink changes places with the staged one.
@@ -120,7 +123,7 @@ impl<E: Env> Job<'_, E> {
             return Ok(None);
         }
         self.dirs.forget(path);
-        let mut outcome = self.placed(path, desired, parent)?;
+        let mut outcome = self.placed(path, desired, parent, Some(name.clone()))?;
         if let Outcome::Done { displaced, .. } = &mut outcome {
             *displaced = Some(Box::new(self.judge(name, was, intent, false)?));
         }
@@ -163,8 +166,9 @@ impl<E: Env> Job<'_, E> {
         assert!(!desired.is_live(), "what is replaced is swapped, not taken");
         self.touched.insert(path.parent(), parent);
         let hidden = intent.kind.is_live();
+        let used = Some(name.clone());
         let displaced = Some(Box::new(self.judge(name, was, intent, hidden)?));
-        Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced }))
+        Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced, used }))
     }
 
     pub(super) fn remove_dir(
@@ -198,7 +202,7 @@ impl<E: Env> Job<'_, E> {
             *published = None;
             return Ok(None);
         }
-        Ok(Some(Outcome::Done { kind: desired.clone(), identity: None, displaced: None }))
+        Ok(Some(Outcome::gone(desired)))
     }
 
     /// A directory that was only there for what was below it makes room. `None`: look again.
@@ -281,7 +285,7 @@ impl<E: Env> Job<'_, E> {
             _ => Ok(false),
         })();
         match result {
-            Ok(true) => self.placed(path, desired, parent).map(Some),
+            Ok(true) => self.placed(path, desired, parent, None).map(Some),
             Ok(false) => {
                 // Whoever writes there will be looked at like any other change.
                 self.share.hints.add(path.clone(), Urgency::Finished);
@@ -309,7 +313,7 @@ impl<E: Env> Job<'_, E> {
         if let Some(stat) = self.dirs.stat(path).map_err(looking())? {
             self.share.note_implied(path, &stat);
         }
-        Ok(Outcome::Done { kind: desired.clone(), identity: None, displaced: None })
+        Ok(Outcome::gone(desired))
     }
 
     /// Makes the directories above a path exist (PROTOCOL B5).

@@ -42,6 +42,8 @@ enum Outcome {
         kind: Kind,
         identity: Option<Identity>,
         displaced: Option<Box<Displaced>>,
+        /// The name in staging under which it was, or under which the displaced file is now.
+        used: Option<String>,
     },
     /// Not now: what is in a directory has to go first, or the content is not here.
     Wait(String),
@@ -51,6 +53,13 @@ enum Outcome {
     Moot,
     /// The path is excluded here: what is at the name stays, and stays what was published there.
     LeftAlone,
+}
+
+impl Outcome {
+    /// Nothing is at the name, or nothing that is an entry's.
+    fn gone(kind: &Kind) -> Self {
+        Self::Done { kind: kind.clone(), identity: None, displaced: None, used: None }
+    }
 }
 
 /// What one job could not do.
@@ -187,7 +196,7 @@ impl<E: Env> Job<'_, E> {
         let Some(mut record) = self.reader.record(path)? else { return Ok(Outcome::Moot) };
         let mut published = record.published();
         let mut intent = intent.clone();
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
             if record.version.dot != intent.version.dot {
                 // A change of our own won meanwhile; its record is complete.
                 return Ok(Outcome::Moot);
@@ -200,13 +209,19 @@ impl<E: Env> Job<'_, E> {
                 // Nothing excluded is deleted on a peer's word.
                 return Ok(Outcome::LeftAlone);
             }
+            let free = published.as_ref().is_none_or(|published| !published.kind.is_live());
+            if attempt == 0 && free && blocks(&desired) {
+                // The call itself finds out whether the name is free.
+                if let Some(outcome) = self.step(path, &mut intent, &desired, &mut published)? {
+                    return Ok(outcome);
+                }
+            }
             let stat = self.dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
             let agrees = match see(published.as_ref(), stat.as_ref(), share.device) {
                 Seen::Unsupported(what) => return Ok(Outcome::Problem(what.to_string())),
                 Seen::AsPublished => true,
                 Seen::Examine => self.examine(path, &mut published)?,
                 Seen::Changed => {
-                    let free = published.as_ref().is_none_or(|published| !published.kind.is_live());
                     if let (Some(stat), true) = (&stat, desired.is_dir() && free)
                         && stat.file_type == FileType::Dir
                     {
@@ -230,8 +245,7 @@ impl<E: Env> Job<'_, E> {
                         }
                         if share.is_noted_implied(path, stat) {
                             // It goes with the last of what is below it.
-                            let kind = desired;
-                            return Ok(Outcome::Done { kind, identity: None, displaced: None });
+                            return Ok(Outcome::gone(&desired));
                         }
                     }
                     false
@@ -276,7 +290,8 @@ impl<E: Env> Job<'_, E> {
         match effect(kind, desired) {
             Effect::Nothing => {
                 let identity = published.as_ref().and_then(|published| published.identity);
-                Ok(Some(Outcome::Done { kind: desired.clone(), identity, displaced: None }))
+                let kind = desired.clone();
+                Ok(Some(Outcome::Done { kind, identity, displaced: None, used: None }))
             }
             Effect::Place => self.place(path, intent, desired),
             Effect::Swap => self.swap(path, intent, desired, published),
@@ -322,21 +337,14 @@ impl<E: Env> Job<'_, E> {
         let (mut durable, mut made_dir) = (false, false);
         for (path, (intent, outcome)) in done {
             match outcome {
-                Outcome::Done { kind, identity, displaced } => {
+                Outcome::Done { kind, identity, displaced, used } => {
                     share.board.solved(&path);
                     made_dir |= kind.is_dir();
                     if !kind.is_live() {
                         after.gone.push(path.clone());
                     }
-                    record_published(
-                        &mut writer,
-                        &path,
-                        &intent,
-                        kind,
-                        identity,
-                        &mut after,
-                        &displaced,
-                    )?;
+                    let now = Published { kind, version: intent.version.clone(), identity };
+                    record_published(&mut writer, &path, &intent, now, used, &mut after)?;
                     if let Some(displaced) = displaced {
                         durable |= share.settle(&mut writer, &path, *displaced, &mut after)?;
                     }
@@ -363,25 +371,24 @@ impl<E: Env> Job<'_, E> {
     }
 }
 
+/// `used`: the name in staging that was needed.
 fn record_published(
     writer: &mut Writer,
     path: &RelPath,
     intent: &Intent,
-    kind: Kind,
-    identity: Option<Identity>,
+    now: Published,
+    used: Option<String>,
     after: &mut Aftermath,
-    displaced: &Option<Box<Displaced>>,
 ) -> Result<(), ShareError> {
     let Some(mut record) = writer.record(path)? else { return Ok(()) };
-    record.publish(Published { kind, version: intent.version.clone(), identity });
-    writer.put_record(path, &record)?;
+    record.publish(now);
+    writer.put_record(path, record);
     let current = writer.intent(path)?;
     if current.as_ref().is_some_and(|current| current.version.dot == intent.version.dot) {
         writer.remove_intent(path)?;
-        let out = displaced.as_ref().map(|displaced| &displaced.name);
         // A staged content that was not needed, because only metadata changed.
         if let Some(name) = current.and_then(|current| current.staged)
-            && out != Some(&name)
+            && used.as_ref() != Some(&name)
             && intent.kind.is_live()
         {
             after.garbage.push(name);

@@ -81,7 +81,7 @@ impl<E: Env> Job<'_, E> {
         name: Option<&str>,
     ) -> Result<(), ShareError> {
         let mut writer = self.share.index.begin()?;
-        writer.put_intent(path, &Intent { staged: name.map(str::to_owned), ..intent.clone() })?;
+        writer.put_intent(path, Intent { staged: name.map(str::to_owned), ..intent.clone() });
         writer.commit(self.share.env.random_u64(), true)?;
         Ok(())
     }
@@ -165,7 +165,7 @@ impl<E: Env> Share<E> {
             }
         }
         let mut writer = self.index.begin()?;
-        writer.put_intent(path, &Intent { staged: Some(name), ..intent })?;
+        writer.put_intent(path, Intent { staged: Some(name), ..intent });
         writer.commit(self.env.random_u64(), true)?;
         self.spares.note(content.0, path.clone());
         self.publish(vec![path.clone()])

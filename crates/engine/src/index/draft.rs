@@ -1,0 +1,146 @@
+//! What a commit in the making changes, in memory until it is made: each table is opened once, each
+//! row is written once and in the order of the keys, and nothing is read twice.
+//!
+//! Reads are of the newest commit: while there is a writer nobody makes another.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use chainsync_core::{Record, RelPath};
+use redb::WriteTransaction;
+
+use super::read::{Reader, Rows, storage};
+use super::schema::{INTENTS, JOURNAL, PATHS, child_keys, deeper_keys, encode, key_path, path_key};
+use super::write::table;
+use super::{IndexError, Intent};
+
+pub(super) struct Draft {
+    pub(super) base: Reader,
+    /// Changed rows, and those that were read.
+    paths: RefCell<BTreeMap<Vec<u8>, Row>>,
+    journal: BTreeMap<u64, Option<Vec<u8>>>,
+    intents: BTreeMap<Vec<u8>, Option<Intent>>,
+}
+
+struct Row {
+    record: Option<Record>,
+    changed: bool,
+}
+
+type Found = Vec<(RelPath, Record)>;
+
+impl Draft {
+    pub(super) fn new(base: Reader) -> Self {
+        let paths = RefCell::default();
+        Self { base, paths, journal: BTreeMap::new(), intents: BTreeMap::new() }
+    }
+
+    pub(super) fn put(&mut self, path: &RelPath, record: Option<Record>) {
+        self.paths.get_mut().insert(path_key(path), Row { record, changed: true });
+    }
+
+    /// Gives a path its place in the journal, or takes it (`None`).
+    pub(super) fn journal(&mut self, sequence: u64, path: Option<&RelPath>) {
+        self.journal.insert(sequence, path.map(path_key));
+    }
+
+    pub(super) fn put_intent(&mut self, path: &RelPath, intent: Option<Intent>) {
+        self.intents.insert(path_key(path), intent);
+    }
+
+    pub(super) fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
+        match self.intents.get(&path_key(path)) {
+            Some(intent) => Ok(intent.clone()),
+            None => self.base.intent(path),
+        }
+    }
+
+    /// `stored`: whether the newest commit may have something there.
+    fn range(
+        &self,
+        keys: (Vec<u8>, Vec<u8>),
+        keep: &mut dyn FnMut(&Record) -> bool,
+        stored: bool,
+    ) -> Result<Found, IndexError> {
+        let paths = self.paths.borrow();
+        let changed = |key: &[u8]| paths.get(key).is_some_and(|row| row.changed);
+        let mut found = match stored {
+            true => self.base.range(&keys, &mut |key, record| !changed(key) && keep(record))?,
+            false => Vec::new(),
+        };
+        let before = found.len();
+        for (key, row) in paths.range(keys.0..keys.1) {
+            if let (Some(record), true) = (&row.record, row.changed)
+                && keep(record)
+            {
+                found.push((key_path(key)?, record.clone()));
+            }
+        }
+        if found.len() > before {
+            found.sort_by_cached_key(|(path, _)| path_key(path));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn write(self, transaction: &WriteTransaction) -> Result<(), IndexError> {
+        let Self { base, paths, journal, intents } = self;
+        // An open snapshot would keep the pages that this commit replaces.
+        drop(base);
+        let changed = paths.into_inner().into_iter().filter(|(_, row)| row.changed);
+        let mut rows = transaction.open_table(PATHS).map_err(table)?;
+        for (key, row) in changed {
+            match row.record {
+                Some(record) => rows.insert(&*key, &*encode(&record)).map_err(storage)?,
+                None => rows.remove(&*key).map_err(storage)?,
+            };
+        }
+        drop(rows);
+        if !journal.is_empty() {
+            let mut rows = transaction.open_table(JOURNAL).map_err(table)?;
+            for (sequence, key) in journal {
+                match key {
+                    Some(key) => rows.insert(sequence, &*key).map_err(storage)?,
+                    None => rows.remove(sequence).map_err(storage)?,
+                };
+            }
+        }
+        if !intents.is_empty() {
+            let mut rows = transaction.open_table(INTENTS).map_err(table)?;
+            for (key, intent) in intents {
+                match intent {
+                    Some(intent) => rows.insert(&*key, &*encode(&intent)).map_err(storage)?,
+                    None => rows.remove(&*key).map_err(storage)?,
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows for Draft {
+    fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        let key = path_key(path);
+        if let Some(row) = self.paths.borrow().get(&key) {
+            return Ok(row.record.clone());
+        }
+        let record = self.base.record(path)?;
+        let row = Row { record: record.clone(), changed: false };
+        self.paths.borrow_mut().insert(key, row);
+        Ok(record)
+    }
+
+    fn children(&self, dir: Option<&RelPath>) -> Result<Found, IndexError> {
+        self.range(child_keys(dir), &mut |_| true, true)
+    }
+
+    fn below(
+        &self,
+        path: &RelPath,
+        keep: &mut dyn FnMut(&Record) -> bool,
+    ) -> Result<Found, IndexError> {
+        let stored = self.base.has_deeper(path.parent().as_ref())?;
+        let mut found = self.range(child_keys(Some(path)), keep, stored)?;
+        found.extend(self.range(deeper_keys(path), keep, stored)?);
+        Ok(found)
+    }
+}
