@@ -85,8 +85,13 @@ impl RelPath {
 
     /// The directory that holds this path; `None` when that is the root.
     pub fn parent(&self) -> Option<RelPath> {
+        self.parent_bytes().map(|bytes| Self(bytes.into()))
+    }
+
+    /// The bytes of [`parent`](Self::parent).
+    pub fn parent_bytes(&self) -> Option<&[u8]> {
         let slash = self.0.iter().rposition(|byte| *byte == b'/')?;
-        Some(Self(self.0[..slash].into()))
+        Some(&self.0[..slash])
     }
 
     /// The last component.

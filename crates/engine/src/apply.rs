@@ -96,8 +96,8 @@ impl<E: Env> Share<E> {
                 if ContentHash::of(content) != hash {
                     return Err(ApplyError::Hash(entry.path));
                 }
-                // The packs of a batch are one allocation: a copy keeps the rest from living on.
-                self.keep_content(hash, Bytes::copy_from_slice(content));
+                // All of a pack live as long as one of them does: they come together and go together.
+                self.keep_content(hash, content.clone());
             }
             let mut staged = StagedEntry { entry, content, name: None, problem: None };
             if self.needs_staging(&reader, &staged.entry, received.content)? {

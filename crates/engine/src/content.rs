@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use chainsync_core::ContentHash;
 
-/// What a node keeps of contents on their way through. Several full windows of batches.
-pub const CACHE_BYTES_MAX: usize = 48 << 20;
+/// What a node keeps of contents on their way through: two full windows of batches. What is dropped
+/// before it is sent is read again, from the page cache.
+pub const CACHE_BYTES_MAX: usize = 32 << 20;
 
 /// Contents by hash, the oldest dropped first.
 #[derive(Debug, Default)]

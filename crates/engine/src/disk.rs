@@ -33,11 +33,13 @@ const DIRS_OPEN_MAX: usize = 128;
 pub struct Dirs<'a, V: Vfs> {
     vfs: &'a V,
     open: BTreeMap<Option<RelPath>, Arc<V::Dir>>,
+    /// The last [`parent`](Dirs::parent): names come sorted by directory.
+    last: Option<(Option<RelPath>, Arc<V::Dir>)>,
 }
 
 impl<'a, V: Vfs> Dirs<'a, V> {
     pub fn new(vfs: &'a V) -> Self {
-        Self { vfs, open: BTreeMap::new() }
+        Self { vfs, open: BTreeMap::new(), last: None }
     }
 
     pub fn dir(&mut self, path: Option<&RelPath>) -> io::Result<Arc<V::Dir>> {
@@ -54,7 +56,15 @@ impl<'a, V: Vfs> Dirs<'a, V> {
     }
 
     pub fn parent(&mut self, path: &RelPath) -> io::Result<Arc<V::Dir>> {
-        self.dir(path.parent().as_ref())
+        if let Some((last, dir)) = &self.last
+            && last.as_ref().map(RelPath::as_bytes) == path.parent_bytes()
+        {
+            return Ok(dir.clone());
+        }
+        let parent = path.parent();
+        let dir = self.dir(parent.as_ref())?;
+        self.last = Some((parent, dir.clone()));
+        Ok(dir)
     }
 
     pub fn staging(&mut self) -> io::Result<Arc<V::Dir>> {
@@ -63,6 +73,7 @@ impl<'a, V: Vfs> Dirs<'a, V> {
 
     /// Forgets what is open at and below a path, because something else is there now.
     pub fn forget(&mut self, path: &RelPath) {
+        self.last = None;
         self.open
             .retain(|dir, _| dir.as_ref().is_none_or(|dir| dir != path && !dir.is_below(path)));
     }

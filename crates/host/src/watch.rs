@@ -27,6 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use chainsync_core::RelPath;
 use chainsync_env::{Added, Watch, WatchError, WatchEvent, WatchSink};
@@ -164,7 +165,9 @@ impl Kernel {
     fn read(&self, sink: &WatchSink) {
         let mut buffer = vec![MaybeUninit::uninit(); READ_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut pace = Pace { since: Instant::now(), wakes: 0 };
         loop {
+            pace.wait();
             let mut ready =
                 [PollFd::new(&self.stop, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
             match poll(&mut ready, None) {
@@ -189,6 +192,31 @@ impl Kernel {
                     sink(event);
                 }
             }
+        }
+    }
+}
+
+/// Lets events gather while they come thick: to be woken for each of a storm's costs the reader, and
+/// the writers that wake it, more than the events do.
+struct Pace {
+    since: Instant,
+    wakes: u32,
+}
+
+impl Pace {
+    const SPAN: Duration = Duration::from_millis(5);
+    /// A few uploads come at once.
+    const WAKES_MAX: u32 = 16;
+    /// The kernel's queue takes thirty times longer to fill.
+    const GATHER: Duration = Duration::from_micros(500);
+
+    fn wait(&mut self) {
+        if self.since.elapsed() > Self::SPAN {
+            *self = Self { since: Instant::now(), wakes: 0 };
+        }
+        self.wakes += 1;
+        if self.wakes > Self::WAKES_MAX {
+            std::thread::sleep(Self::GATHER);
         }
     }
 }

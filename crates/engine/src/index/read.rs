@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use chainsync_core::wire::Cursor;
-use chainsync_core::{NodeName, Record, RelPath, Stamp};
+use chainsync_core::{Kind, NodeName, Record, RelPath, Stamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 
@@ -23,7 +23,12 @@ pub struct Reader {
     state: State,
     /// The answer of the last [`has_deeper`](Reader::has_deeper): paths come sorted by directory.
     deeper: RefCell<Option<(Option<RelPath>, bool)>>,
+    /// The same of [`known_above`](Rows::known_above).
+    above: RefCell<Option<(RelPath, Above)>>,
 }
+
+/// Kinds and stamps of directories, the outermost first.
+pub type Above = Vec<(Kind, Stamp)>;
 
 /// Reading of records, the same inside a commit and in a snapshot.
 pub trait Rows {
@@ -38,6 +43,17 @@ pub trait Rows {
         path: &RelPath,
         keep: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<(RelPath, Record)>, IndexError>;
+
+    /// What is known of the directories above a path.
+    fn known_above(&self, path: &RelPath) -> Result<Above, IndexError> {
+        let mut above = Vec::new();
+        for ancestor in path.ancestors() {
+            if let Some(record) = self.record(&ancestor)? {
+                above.push((record.kind, record.version.stamp));
+            }
+        }
+        Ok(above)
+    }
 
     /// The greatest stamp of a live entry below a path.
     fn greatest_live_below(&self, path: &RelPath) -> Result<Option<Stamp>, IndexError> {
@@ -80,7 +96,8 @@ impl Reader {
         };
         let paths = open(&transaction, PATHS)?;
         let intents = open(&transaction, INTENTS)?;
-        Ok(Self { transaction, paths, intents, state, deeper: RefCell::default() })
+        let (deeper, above) = (RefCell::default(), RefCell::default());
+        Ok(Self { transaction, paths, intents, state, deeper, above })
     }
 
     /// The exclude patterns under which paths were looked at last.
@@ -297,6 +314,19 @@ impl Reader {
 }
 
 impl Rows for Reader {
+    fn known_above(&self, path: &RelPath) -> Result<Above, IndexError> {
+        let Some(parent) = path.parent() else { return Ok(Vec::new()) };
+        if let Some((last, above)) = &*self.above.borrow()
+            && *last == parent
+        {
+            return Ok(above.clone());
+        }
+        let mut above = self.known_above(&parent)?;
+        above.extend(self.record(&parent)?.map(|record| (record.kind, record.version.stamp)));
+        *self.above.borrow_mut() = Some((parent, above.clone()));
+        Ok(above)
+    }
+
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
         let row = self.paths.get(path_key(path).as_slice()).map_err(storage)?;
         row.map(|row| decode("record", row.value())).transpose()

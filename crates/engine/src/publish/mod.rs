@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use chainsync_core::decide::{Effect, Seen, Unsupported, effect, see};
 use chainsync_core::hints::Urgency;
 use chainsync_core::projection::{blocks, is_shadowed};
-use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath, Stamp};
+use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath};
 use chainsync_env::{Env, Point, Vfs};
 
 use displaced::Displaced;
@@ -118,7 +118,7 @@ impl<E: Env> Share<E> {
         if !record.kind.is_live() {
             return Ok(record.kind.clone());
         }
-        let above = known_above(rows, path)?;
+        let above = rows.known_above(path)?;
         // Nothing above that could shadow it, and it shadows nothing: the usual directory.
         let plain = record.kind.is_dir() && above.iter().all(|(kind, _)| !blocks(kind));
         let below = if plain { None } else { rows.greatest_live_below(path)? };
@@ -131,21 +131,10 @@ impl<E: Env> Share<E> {
     /// is not shadowed by a file or symlink there or above.
     pub fn is_needed_below(&self, rows: &impl Rows, path: &RelPath) -> Result<bool, ShareError> {
         let Some(below) = rows.greatest_live_below(path)? else { return Ok(false) };
-        let mut above = known_above(rows, path)?;
+        let mut above = rows.known_above(path)?;
         above.extend(rows.record(path)?.map(|record| (record.kind, record.version.stamp)));
         Ok(above.iter().all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
     }
-}
-
-/// What is known of the directories above a path.
-fn known_above(rows: &impl Rows, path: &RelPath) -> Result<Vec<(Kind, Stamp)>, ShareError> {
-    let mut above = Vec::new();
-    for ancestor in path.ancestors() {
-        if let Some(record) = rows.record(&ancestor)? {
-            above.push((record.kind, record.version.stamp));
-        }
-    }
-    Ok(above)
 }
 
 impl<E: Env> Job<'_, E> {
