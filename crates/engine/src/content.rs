@@ -9,6 +9,9 @@ use chainsync_core::ContentHash;
 /// before it is sent is read again, from the page cache.
 pub const CACHE_BYTES_MAX: usize = 32 << 20;
 
+/// What a content takes beside itself: its hash twice, a `Bytes`, and the allocator's part.
+const ENTRY_BYTES: usize = 160;
+
 /// Contents by hash, the oldest dropped first.
 #[derive(Debug, Default)]
 pub struct ContentCache {
@@ -19,17 +22,17 @@ pub struct ContentCache {
 
 impl ContentCache {
     pub fn insert(&mut self, hash: ContentHash, content: Bytes) {
-        self.bytes += content.len();
+        self.bytes += ENTRY_BYTES + content.len();
         if self.contents.insert(hash, content).is_none() {
             self.order.push_back(hash);
         } else {
-            self.bytes -= self.contents.get(&hash).map_or(0, Bytes::len);
+            self.bytes -= ENTRY_BYTES + self.contents.get(&hash).map_or(0, Bytes::len);
         }
         while self.bytes > CACHE_BYTES_MAX
             && let Some(oldest) = self.order.pop_front()
             && let Some(dropped) = self.contents.remove(&oldest)
         {
-            self.bytes -= dropped.len();
+            self.bytes -= ENTRY_BYTES + dropped.len();
         }
     }
 

@@ -61,6 +61,11 @@ impl Links {
         }
     }
 
+    /// Whether a file has other names, or had when it was looked at last.
+    pub fn concern(&self, path: &RelPath, stat: &Stat) -> bool {
+        stat.links > 1 || self.paths.contains_key(path)
+    }
+
     /// The names of a file that changed, other than the one by which it was found.
     pub fn others(&mut self, path: &RelPath, stat: &Stat) -> Others {
         if stat.links < 2 {

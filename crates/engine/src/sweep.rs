@@ -11,20 +11,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chainsync_core::RelPath;
+use chainsync_core::decide::{Action, decide};
 use chainsync_core::hints::Urgency;
+use chainsync_core::{FileType, Record, RelPath};
 use chainsync_env::{Env, Vfs};
 use tokio::time::Instant;
 
 use crate::disk::{COOKIES, Dirs, is_exhausted, is_mount, own_path};
+use crate::index::Rows;
 use crate::ingest::{LOOK_PATHS_MAX, Looked, Occasion};
-use crate::share::{Share, ShareError};
+use crate::share::{Share, ShareError, lock};
 use crate::tasks::Later;
 use crate::watching::Listed;
 
 /// Between two slices of the net: a tree of a million files in a thousand directories takes a
 /// minute and a fifth of a processor, one of 100,000 directories takes half an hour.
 const NET_PAUSE: Duration = Duration::from_millis(20);
+
+/// Directories that one job of a sweep takes.
+const SWEEP_DIRS: usize = 16;
 
 /// Looks at the whole tree.
 pub async fn sweep<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<(), ShareError> {
@@ -43,11 +48,19 @@ async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<
     let mut open = vec![None];
     // Recorded last, once it is known that they are not too many to be true.
     let mut missing = Vec::new();
-    while let Some(dir) = open.pop() {
-        let worker = share.clone();
-        let found = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
-        missing.extend(found.missing);
-        let mut names = found.names;
+    while !open.is_empty() {
+        // At the same time: with a tree that has not changed this is all there is to do.
+        let (one, other) = tokio::join! {
+            biased;
+            sweep_some(share, last(&mut open)),
+            sweep_some(share, last(&mut open)),
+        };
+        let mut names = Vec::new();
+        for found in [one?, other?] {
+            missing.extend(found.missing);
+            open.extend(found.dirs.into_iter().map(Some));
+            names.extend(found.names);
+        }
         while !names.is_empty() {
             let looked = look_slice(share, slice(&mut names), Occasion::Sweep, later).await?;
             open.extend(looked.dirs.into_iter().map(Some));
@@ -66,6 +79,24 @@ async fn sweep_tree<E: Env>(share: &Arc<Share<E>>, later: &mut Later) -> Result<
         }
     }
     note_swept(share).await
+}
+
+/// The directories that were found last, as many as one job takes.
+fn last(open: &mut Vec<Option<RelPath>>) -> Vec<Option<RelPath>> {
+    open.split_off(open.len().saturating_sub(SWEEP_DIRS))
+}
+
+async fn sweep_some<E: Env>(
+    share: &Arc<Share<E>>,
+    dirs: Vec<Option<RelPath>>,
+) -> Result<Swept, ShareError> {
+    let worker = share.clone();
+    let job = move || {
+        let mut swept = Swept::default();
+        dirs.iter().try_for_each(|dir| worker.sweep_dir(dir.as_ref(), &mut swept))?;
+        Ok(swept)
+    };
+    share.env.blocking(job).await
 }
 
 async fn note_swept<E: Env>(share: &Arc<Share<E>>) -> Result<(), ShareError> {
@@ -110,10 +141,13 @@ pub struct Net {
     missing: Vec<RelPath>,
 }
 
-/// What is in a directory, and what only the index has there.
+/// What is in directories, and what only the index has there.
 #[derive(Default)]
 struct Swept {
+    /// To be looked at.
     names: Vec<RelPath>,
+    /// Directories that are as they were published: what is in them is to be swept.
+    dirs: Vec<RelPath>,
     missing: Vec<RelPath>,
 }
 
@@ -166,9 +200,9 @@ impl Net {
             let looked = look_slice(share, slice(&mut self.names), Occasion::Sweep, later).await?;
             self.open.extend(looked.dirs.into_iter().map(Some));
         } else if let Some(dir) = self.open.pop() {
-            let worker = share.clone();
-            let found = share.env.blocking(move || worker.sweep_dir(dir.as_ref())).await?;
+            let found = sweep_some(share, vec![dir]).await?;
             self.names = found.names;
+            self.open.extend(found.dirs.into_iter().map(Some));
             self.missing.extend(found.missing);
         } else {
             self.open.push(None);
@@ -187,12 +221,12 @@ impl Net {
 }
 
 impl<E: Env> Share<E> {
-    /// Watches a directory, then lists it.
-    fn sweep_dir(&self, dir: Option<&RelPath>) -> Result<Swept, ShareError> {
+    /// Watches a directory, lists it, and compares it with the index.
+    fn sweep_dir(&self, dir: Option<&RelPath>, swept: &mut Swept) -> Result<(), ShareError> {
         let mut dirs = Dirs::new(&self.vfs);
         match dirs.dir(dir) {
             Ok(_) => {}
-            Err(error) if crate::disk::is_absent(&error) => return Ok(Swept::default()),
+            Err(error) if crate::disk::is_absent(&error) => return Ok(()),
             Err(error) if dir.is_none() || is_exhausted(&error) => {
                 return Err(ShareError::disk("opening a directory")(error));
             }
@@ -205,7 +239,7 @@ impl<E: Env> Share<E> {
                         None => self.board.problem(dir, &error, self.now_ms()),
                     }
                 }
-                return Ok(Swept::default());
+                return Ok(());
             }
         }
         self.watch_dir(dir);
@@ -213,9 +247,66 @@ impl<E: Env> Share<E> {
         if let (Some(dir), false) = (dir, troubled) {
             self.board.solved(dir);
         }
-        let names: BTreeSet<RelPath> = names.into_iter().collect();
-        let missing = self.index.read()?.missing_in(dir, &names)?;
-        Ok(Swept { names: names.into_iter().collect(), missing })
+        self.sift(dir, names, &mut dirs, swept)
+    }
+
+    /// A name that shows what is published there is done with; the rest has to be looked at. Without
+    /// the gate: whoever changes the tree meanwhile makes the two differ, and then it is looked at.
+    fn sift(
+        &self,
+        dir: Option<&RelPath>,
+        mut names: Vec<RelPath>,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        swept: &mut Swept,
+    ) -> Result<(), ShareError> {
+        // In one directory that is the order of the index.
+        names.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+        let reader = self.index.read()?;
+        let mut missing = BTreeSet::new();
+        let mut known = reader.children(dir)?.into_iter().peekable();
+        for name in &names {
+            while let Some((path, record)) =
+                known.next_if(|(path, _)| path.as_bytes() < name.as_bytes())
+            {
+                missing.extend(record.is_live_on_disk().then_some(path));
+            }
+            let record = known.next_if(|(path, _)| path == name).map(|(_, record)| record);
+            match self.unchanged(dirs, name, record.as_ref()) {
+                Some(FileType::Dir) => swept.dirs.push(name.clone()),
+                Some(_) => {}
+                None => swept.names.push(name.clone()),
+            }
+        }
+        missing.extend(known.filter(|(_, record)| record.is_live_on_disk()).map(|(path, _)| path));
+        let listed = |path: &RelPath| {
+            let found = names.binary_search_by(|name| name.as_bytes().cmp(path.as_bytes()));
+            found.is_ok() || missing.contains(path)
+        };
+        let implied = reader.implied_in(dir, &listed)?;
+        swept.missing.extend(missing);
+        swept.missing.extend(implied);
+        Ok(())
+    }
+
+    /// What is at a name, if it is what is published there and nothing else is to be said about it.
+    fn unchanged(
+        &self,
+        dirs: &mut Dirs<'_, E::Vfs>,
+        path: &RelPath,
+        record: Option<&Record>,
+    ) -> Option<FileType> {
+        let stat = dirs.stat(path).ok()??;
+        if decide(record, Some(&stat), None, self.device) != Action::Nothing {
+            return None;
+        }
+        let concerned = match stat.file_type {
+            FileType::Dir => {
+                let identity = record?.published()?.identity;
+                identity.is_some_and(|identity| identity.inode != stat.inode)
+            }
+            _ => self.board.has_problem(path) || lock(&self.links).concern(path, &stat),
+        };
+        (!concerned).then_some(stat.file_type)
     }
 
     /// The watch through which `flush` hears that all earlier events have been delivered. Where none is

@@ -217,13 +217,26 @@ impl Reader {
                 missing.insert(path);
             }
         }
-        for implied in self.dirs_in(dir)? {
-            let known = names.contains(&implied) || missing.contains(&implied);
-            if !known && self.any_live_on_disk_below(&implied)? {
-                missing.insert(implied);
+        let known = |path: &RelPath| names.contains(path) || missing.contains(path);
+        let implied = self.implied_in(dir, &known)?;
+        missing.extend(implied);
+        Ok(missing.into_iter().collect())
+    }
+
+    /// The directories in a directory that are there for what is published below them, without those
+    /// that are known to be.
+    pub fn implied_in(
+        &self,
+        dir: Option<&RelPath>,
+        known: &dyn Fn(&RelPath) -> bool,
+    ) -> Result<Vec<RelPath>, IndexError> {
+        let mut implied = Vec::new();
+        for path in self.dirs_in(dir)? {
+            if !known(&path) && self.any_live_on_disk_below(&path)? {
+                implied.push(path);
             }
         }
-        Ok(missing.into_iter().collect())
+        Ok(implied)
     }
 
     /// The directories in a directory below which the index has something, whether or not they have
