@@ -45,6 +45,9 @@ pub(crate) fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
     };
     let nodes = scenario.nodes.iter().map(|name| (name.clone(), peer(name))).collect();
     let config = &scenario.config;
+    let limit = config.bandwidth_max.map(|size| size.0);
+    let bandwidth_max =
+        scenario.nodes.iter().filter_map(|name| Some((name.clone(), limit?))).collect();
     let durability = match config.durability {
         Some(scenario::Durability::None) => Durability::None,
         Some(scenario::Durability::Batch) | None => Durability::Batch,
@@ -55,6 +58,7 @@ pub(crate) fn node_config(scenario: &Scenario, node: &NodeName) -> NodeConfig {
         listen: format!("0.0.0.0:{PORT}"),
         state: STATE.into(),
         nodes,
+        bandwidth_max,
         shares: vec![ShareConfig {
             name: ShareName::new(SHARE_NAME).expect("a constant that is a name"),
             path: SHARE.into(),

@@ -380,6 +380,9 @@ fn audit(scenario: &Scenario, world: &World, report: &mut Report) -> Result<(), 
     let bandwidth = scenario.network.bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0);
     let fast = world.healthy && bandwidth >= check::BANDWIDTH_MIN;
     let again = scenario.config.policy == Some(Policy::EditBeatsDelete);
+    if let Some(limit) = scenario.config.bandwidth_max {
+        check::bandwidth_within(&lock(&shared.frames), limit.0)?;
+    }
     check::judge(shared, machines, &contents, now_ns, fast, again)?;
     // A policy makes changes of its own, and sends them.
     let plain = matches!(scenario.config.policy, None | Some(Policy::Younger));

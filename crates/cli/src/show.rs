@@ -146,7 +146,18 @@ fn link(share: &ShareStatus, bypassed: &[&str]) -> String {
             );
         }
     }
+    if let Some(seconds) = link.seconds_left.filter(|seconds| *seconds > 0) {
+        let _ = write!(text, ", about {} left", time_left(seconds));
+    }
     text
+}
+
+fn time_left(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
 }
 
 fn upstream(share: &ShareStatus, now: &Now) -> String {
@@ -297,6 +308,7 @@ mod tests {
                 bypass: true,
                 behind: 3,
                 in_flight: 1,
+                seconds_left: Some(95),
             }),
             upstream: vec![UpstreamStatus { from: "hermes".to_owned(), since_ms: NOON }],
             members: vec![
@@ -330,8 +342,13 @@ mod tests {
         (share.converged, share.unread, share.pending) = (true, 0, 0);
         share.waiting_for.clear();
         share.problems.clear();
-        share.link =
-            Some(LinkStatus { to: "chronos".to_owned(), bypass: false, behind: 0, in_flight: 0 });
+        share.link = Some(LinkStatus {
+            to: "chronos".to_owned(),
+            bypass: false,
+            behind: 0,
+            in_flight: 0,
+            seconds_left: None,
+        });
         share.members[1] = member("chronos", MemberState::Reachable, 0);
         let mut alone = share.clone();
         alone.share = "alone".to_owned();

@@ -24,6 +24,7 @@ pub const INLINE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct BatchBuilder {
     entries_max: usize,
+    bytes_max: usize,
     entries: Vec<BatchEntry>,
     entry_bytes: usize,
     content: Vec<u8>,
@@ -42,11 +43,19 @@ impl BatchBuilder {
     pub fn new(entries_max: usize) -> Self {
         Self {
             entries_max: entries_max.clamp(1, BATCH_ENTRIES_MAX),
+            bytes_max: BATCH_BYTES_MAX,
             entries: Vec::new(),
             entry_bytes: 0,
             content: Vec::new(),
             held: BTreeMap::new(),
         }
+    }
+
+    /// With at most this many bytes of contents, and [`BATCH_BYTES_MAX`] at the very most. A single
+    /// content may have more.
+    pub fn bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max.min(BATCH_BYTES_MAX);
+        self
     }
 
     pub fn is_empty(&self) -> bool {
@@ -61,7 +70,7 @@ impl BatchBuilder {
     pub fn is_full_for(&self, content_bytes: usize) -> bool {
         self.entries.len() >= self.entries_max
             || self.entry_bytes >= BATCH_ENTRY_BYTES_MAX
-            || (!self.entries.is_empty() && self.content.len() + content_bytes > BATCH_BYTES_MAX)
+            || (!self.entries.is_empty() && self.content.len() + content_bytes > self.bytes_max)
     }
 
     /// Adds an entry, with its content if there is one to send. A content that is in the batch

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use chainsync_core::gossip::{Row, RowId, Rows};
 use chainsync_core::{NodeName, RelPath, ReplicaId, Ring, Stat};
@@ -91,6 +92,8 @@ pub struct Link {
     pub to: NodeName,
     pub position: u64,
     pub in_flight: u64,
+    /// How long what was not acknowledged will take.
+    pub left: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -17,6 +17,9 @@ pub struct NodeConfig {
     pub state: PathBuf,
     /// All nodes by name, this one too.
     pub nodes: BTreeMap<NodeName, Peer>,
+    /// Bytes a second that a share's link to a node carries at most; to a node that is not here, as
+    /// many as go through.
+    pub bandwidth_max: BTreeMap<NodeName, u64>,
     pub shares: Vec<ShareConfig>,
     /// How often a link proves that it lives.
     pub heartbeat: Duration,

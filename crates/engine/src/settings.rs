@@ -19,6 +19,8 @@ pub struct Settings {
     pub ring: Ring,
     /// All nodes by name, this one too.
     pub peers: BTreeMap<NodeName, Peer>,
+    /// Bytes a second of the link to a node.
+    pub bandwidth_max: BTreeMap<NodeName, u64>,
     pub heartbeat: Duration,
     pub dead_after: Duration,
     pub exclude: Exclude,
@@ -36,6 +38,7 @@ impl Settings {
         Ok(Self {
             ring: share.ring.clone(),
             peers: node.nodes.clone(),
+            bandwidth_max: node.bandwidth_max.clone(),
             heartbeat: node.heartbeat,
             dead_after: node.dead_after,
             exclude: Exclude::new(&share.exclude)?,

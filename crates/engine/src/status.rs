@@ -108,6 +108,9 @@ pub struct LinkStatus {
     pub behind: u64,
     /// Batches sent and not acknowledged.
     pub in_flight: u64,
+    /// How long all this will take at the rate of the last seconds, if that can be told.
+    #[serde(default)]
+    pub seconds_left: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

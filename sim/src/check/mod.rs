@@ -60,6 +60,7 @@ pub(crate) use s07_confined::confined;
 pub(crate) use s08_removed::removed;
 pub(crate) use s09_echo::echo;
 pub use s10_bounds::Bounds;
+pub(crate) use s10_bounds::bandwidth_within;
 
 /// The share's root on every machine.
 pub const SHARE: &str = "/srv/files";

@@ -107,7 +107,8 @@ fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact>
             let here = life.node == taken.node && life.at_ns <= taken.at_ns;
             let seen = match life.what {
                 What::Touched(mode) => showed_mode(&facts[..index], taken.node, life, mode),
-                _ => life.at_ns <= came_ns,
+                // What another node put there meanwhile is not what was taken.
+                _ => life.at_ns <= came_ns && showed_since(&facts[..index], taken.node, life),
             };
             std::ptr::eq(*life, taken) || !(here || seen)
         });
@@ -125,6 +126,12 @@ fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact>
 fn showed_mode(facts: &[Fact], node: usize, life: &Fact, mode: u32) -> bool {
     let shows = |what| what == What::PublishedMode(mode) || what == What::Touched(mode);
     facts.iter().any(|fact| fact.node == node && fact.at_ns >= life.at_ns && shows(fact.what))
+}
+
+/// Whether a node has shown a content since somebody put it there: it did so itself, or its daemon did.
+fn showed_since(facts: &[Fact], node: usize, life: &Fact) -> bool {
+    let published = |fact: &Fact| fact.what == What::Published && fact.at_ns >= life.at_ns;
+    life.node == node || facts.iter().any(|fact| fact.node == node && published(fact))
 }
 
 /// Since when the content was on the node that gave it up.

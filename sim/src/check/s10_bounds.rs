@@ -36,6 +36,8 @@ const STAGING_BYTES_MAX: u64 = 8 * (BATCH_BYTES_MAX as u64 + INLINE_BYTES_MAX);
 const BATCH_OVERHEAD_BYTES_MAX: u64 = 1 << 20;
 /// As the engine has it (`WINDOW_BATCHES`): batches sent and not acknowledged, on one connection.
 const WINDOW_BATCHES_MAX: usize = 6;
+/// What a limited link may carry at once: a few of the pieces that it is sent in.
+const BURST_BYTES_MAX: u64 = 64 << 10;
 /// How often staging is looked at, in steps: listing it costs.
 const STAGING_EVERY: u64 = 64;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -179,6 +181,33 @@ pub(crate) fn frames_within(frames: &Frames) -> Result<(), Failure> {
     Ok(())
 }
 
+/// On no connection goes more than `limit` bytes a second, whoever sends: judged frame by frame, with a
+/// bucket that drains at the limit. What a receiver says is not limited, and is far less.
+pub(crate) fn bandwidth_within(frames: &Frames, limit: u64) -> Result<(), Failure> {
+    let mut buckets: BTreeMap<(u64, &str), (u64, u64)> = BTreeMap::new();
+    for frame in &frames.sent {
+        let (level, since_ns) =
+            buckets.entry((frame.connection, &frame.from)).or_insert((0, frame.sent_ns));
+        let elapsed_ns = u128::from(frame.sent_ns.saturating_sub(*since_ns));
+        let drained = elapsed_ns * u128::from(limit) / u128::from(SECOND_NS);
+        // The first frame is not held against the time before it.
+        let bytes =
+            if elapsed_ns == 0 { frame.bytes.min(BURST_BYTES_MAX / 2) } else { frame.bytes };
+        // A frame is on its way until its last byte is written: the time before that is its own.
+        *level = (*level + bytes).saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+        *since_ns = frame.sent_ns;
+        if *level > BURST_BYTES_MAX {
+            let sentence = format!(
+                "the link to {} carries {level} bytes more than it may at {limit} bytes a second",
+                frame.to
+            );
+            let failure = Failure::new(Invariant::S10, frame.sent_ns, sentence);
+            return Err(failure.on(&frame.from));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +220,21 @@ mod tests {
         let failure = bounds.within("handles", 4, 3, "open files", 7).unwrap_err();
         assert_eq!((failure.invariant, failure.at_ns), (Invariant::S10, 7));
         assert_eq!(bounds.highest["handles"], 4);
+    }
+
+    #[test]
+    fn a_link_beyond_its_limit_is_seen() {
+        let frame = |sent_ms: u64, bytes| FrameRecord {
+            kind: "Batch",
+            sent_ns: sent_ms * 1_000_000,
+            bytes,
+            ..FrameRecord::default()
+        };
+        let judge = |sent| bandwidth_within(&Frames { sent, ..Frames::default() }, 1 << 20);
+        let mut sent: Vec<_> = (1..20).map(|second| frame(second * 1000, 1 << 20)).collect();
+        assert_eq!(judge(sent.clone()), Ok(()));
+        sent.push(frame(19_500, 1 << 20));
+        assert!(judge(sent).is_err());
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct Config {
     pub archive_size: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_space_min: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_max: Option<Size>,
     /// Any, also one that the daemon's configuration refuses: a run has to live to see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tombstone_age: Option<Span>,

@@ -33,6 +33,7 @@ fn config(sweep_interval: Duration) -> NodeConfig {
         listen: "0.0.0.0:7420".into(),
         state: STATE.into(),
         nodes: names.iter().map(|name| (name.clone(), peer(name.as_str()))).collect(),
+        bandwidth_max: Default::default(),
         shares: vec![ShareConfig {
             name: ShareName::new("files").unwrap(),
             path: SHARE.into(),

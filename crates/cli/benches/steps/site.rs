@@ -210,6 +210,7 @@ fn config(directory: &Path, ring: &[&str], durability: Durability) -> NodeConfig
         listen: String::new(),
         state: directory.join("state"),
         nodes: members.iter().map(peer).collect(),
+        bandwidth_max: Default::default(),
         shares: vec![share],
         heartbeat: NEVER,
         dead_after: NEVER,

@@ -1,7 +1,9 @@
 //! The limits of a share: its own, or those for all shares.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chainsync_core::NodeName;
 use chainsync_engine::config::{ArchiveLimits, Limits};
 use toml::Spanned;
 
@@ -12,6 +14,9 @@ use super::validate::Validation;
 
 /// Less would refuse changes of clocks that are merely set badly.
 const CLOCK_AHEAD_MIN: Duration = Duration::from_secs(60);
+
+/// A single upload of 1 MiB takes 16 seconds then.
+const BANDWIDTH_MIN: u64 = 64 << 10;
 
 impl Validation<'_, '_> {
     /// `default`: what holds for keys that are not there.
@@ -33,6 +38,35 @@ impl Validation<'_, '_> {
             free_space_min: self.size(&raw.free_space_min, true).or(default.free_space_min),
             ..default.clone()
         }
+    }
+
+    /// Of links to each node: its own limit, or that for all.
+    pub(super) fn bandwidths(&mut self) -> BTreeMap<NodeName, u64> {
+        let all = self.bandwidth(&self.raw.bandwidth_max);
+        let mut bandwidths = BTreeMap::new();
+        for node in &self.raw.nodes {
+            let own = self.bandwidth(&node.bandwidth_max);
+            if let (Ok(name), Some(limit)) = (NodeName::new(node.name.get_ref()), own.or(all)) {
+                bandwidths.insert(name, limit);
+            }
+        }
+        bandwidths
+    }
+
+    fn bandwidth(&mut self, text: &Option<Spanned<String>>) -> Option<u64> {
+        let limit = self.size(text, false)?;
+        if limit >= BANDWIDTH_MIN {
+            return Some(limit);
+        }
+        let span = text.as_ref().map_or(0..0, Spanned::span);
+        let title = "a link of less than 64 KiB a second is too slow to keep a ring together";
+        self.error(
+            span,
+            title,
+            "bytes a second",
+            "write 64KiB or more, or leave it out for no limit",
+        );
+        None
     }
 
     fn span(

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) socket: Option<Spanned<String>>,
     pub(super) http: Option<Spanned<String>>,
+    pub(super) bandwidth_max: Option<Spanned<String>>,
     pub(super) heartbeat: Option<Spanned<String>>,
     pub(super) dead_after: Option<Spanned<String>>,
     pub(super) durability: Option<Spanned<String>>,
@@ -38,6 +39,7 @@ pub(super) struct RawNode {
     pub(super) name: Spanned<String>,
     pub(super) address: Option<Spanned<String>>,
     pub(super) id: Option<Spanned<String>>,
+    pub(super) bandwidth_max: Option<Spanned<String>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
         listen: top.required("listen", "\"0.0.0.0:7420\""),
         socket: top.string("socket"),
         http: top.string("http"),
+        bandwidth_max: top.string("bandwidth_max"),
         heartbeat: top.string("heartbeat"),
         dead_after: top.string("dead_after"),
         durability: top.string("durability"),
@@ -98,6 +101,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Raw>
                 name,
                 address: section.required("address", "\"10.0.0.1:7420\""),
                 id: section.required("id", "\"cs1...\" (printed by `chainsync keygen`)"),
+                bandwidth_max: section.string("bandwidth_max"),
             };
             section.finish();
             node

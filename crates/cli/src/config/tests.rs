@@ -122,6 +122,7 @@ snapshot!(bad_policy, with("exclude =", "policy = \"oldest\"\nexclude ="));
 snapshot!(bad_tombstone_age, with("node   =", "tombstone_age = \"1h\"\nnode   ="));
 snapshot!(tombstone_age_that_is_none, with("exclude =", "tombstone_age = \"a month\"\nexclude ="));
 snapshot!(bad_size, with("node   =", "max_file_size = \"20\"\nnode   ="));
+snapshot!(a_bandwidth_too_small, with("address =", "bandwidth_max = \"10kB\"\naddress ="));
 snapshot!(size_of_a_wrong_type, with("exclude =", "max_file_size = 20\nexclude ="));
 snapshot!(relative_path, with("/var/www/html/images", "html/images"));
 snapshot!(share_inside_a_share, with("[shares.images]", &format!("{OTHER}\n[shares.images]")));
@@ -196,7 +197,7 @@ const OTHER: &str = "[shares.all]\npath = \"/var/www\"\nring = [\"apollo\", \"ch
 
 #[test]
 fn a_good_one_becomes_what_the_engine_takes() {
-    let top = "durability = \"none\"\nheartbeat = \"2s\"\nmax_file_size = \"20MB\"\ntombstone_age = \"90d\"\nnode   =";
+    let top = "durability = \"none\"\nheartbeat = \"2s\"\nmax_file_size = \"20MB\"\nbandwidth_max = \"10MiB\"\ntombstone_age = \"90d\"\nnode   =";
     let text = good().replace("node   =", top);
     let (config, found) = parse(&text, Open::Nothing, None);
     assert!(found.is_empty(), "{found:?}");

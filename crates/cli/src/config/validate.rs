@@ -34,6 +34,7 @@ pub(super) fn validate(
 ) -> Option<Config> {
     let mut check = Validation { raw, open, diagnostics };
     let nodes = check.nodes();
+    let bandwidth_max = check.bandwidths();
     let node = check.this_node();
     let state = check.path(&raw.state);
     let key = check.key(credentials);
@@ -60,6 +61,7 @@ pub(super) fn validate(
         listen: listen?,
         state: state?,
         nodes,
+        bandwidth_max,
         shares,
         heartbeat,
         dead_after,

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::LinkError;
+use super::throttle::{PIECE_BYTES, Throttle};
 use crate::board::Board;
 
 /// Frames that wait to be written. Batches are bounded by the window; the rest is small.
@@ -51,13 +52,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 const READ_BYTES: usize = 64 << 10;
 
 /// Writes what comes out of an outbox, until it is closed; what is in `bulk` only while the outbox is
-/// empty, so that nothing small waits for more than one large frame.
+/// empty, so that nothing small waits for more than one large frame. `limit`: bytes a second.
 pub async fn write_all<W: AsyncWrite + Unpin>(
     mut stream: W,
     mut outbox: mpsc::Receiver<Bytes>,
     mut bulk: mpsc::Receiver<Bytes>,
+    limit: impl Fn() -> Option<u64>,
     count: impl Fn(u64),
 ) -> Result<(), LinkError> {
+    let mut throttle = Throttle::new();
     loop {
         let bytes = tokio::select! {
             biased;
@@ -67,7 +70,15 @@ pub async fn write_all<W: AsyncWrite + Unpin>(
             },
             Some(bytes) = bulk.recv() => bytes,
         };
-        stream.write_all(&bytes).await?;
+        if limit().is_none() {
+            stream.write_all(&bytes).await?;
+        } else {
+            for piece in bytes.chunks(PIECE_BYTES) {
+                throttle.wait(piece.len(), limit()).await;
+                stream.write_all(piece).await?;
+                stream.flush().await?;
+            }
+        }
         count(bytes.len() as u64);
         if outbox.is_empty() {
             stream.flush().await?;

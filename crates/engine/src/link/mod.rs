@@ -7,10 +7,12 @@ pub mod connection;
 pub mod give;
 pub mod holdings;
 pub mod manage;
+mod pace;
 pub mod pass;
 pub mod progress;
 pub mod receive;
 pub mod send;
+mod throttle;
 
 use std::io;
 

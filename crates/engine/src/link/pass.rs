@@ -79,16 +79,19 @@ impl Pass {
         self.position
     }
 
+    /// `bytes_max`: of the contents in one batch.
     pub fn next<E: Env>(
         &mut self,
         share: &Share<E>,
         knows: &ReceiverKnows,
         holdings: &Holdings,
+        bytes_max: usize,
     ) -> Result<Step, ShareError> {
         if self.full.as_ref().is_some_and(|listing| listing.begun) {
             return self.list();
         }
-        let mut batch = BatchBuilder::new(share.settings().limits.batch_entries_max);
+        let entries_max = share.settings().limits.batch_entries_max;
+        let mut batch = BatchBuilder::new(entries_max).bytes_max(bytes_max);
         let mut scanned = 0;
         let done = 'batch: loop {
             let rows = self.reader.journal(self.position, ROWS_MAX)?;

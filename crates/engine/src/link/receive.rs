@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
@@ -72,8 +72,13 @@ pub async fn serve<E: Env>(
     let counting = (share.clone(), from.clone());
     // A receiver has nothing large to say.
     let (_, bulk) = mpsc::channel(1);
-    let write =
-        write_all(writer, frames, bulk, move |bytes| counting.0.count_sent(&counting.1, bytes));
+    let write = write_all(
+        writer,
+        frames,
+        bulk,
+        || None,
+        move |bytes| counting.0.count_sent(&counting.1, bytes),
+    );
     let upstream = Upstream { since_ms: share.now_ms(), connection, mid_pass: false };
     share.board.set_upstream(&from, upstream);
     lock(&share.outboxes).insert(from.clone(), (connection, outbox.clone()));
@@ -183,6 +188,7 @@ impl<E: Env> Receiver<E> {
                 None => self.heard + self.share.dead_after(),
             };
             let beat = self.said + self.share.heartbeat();
+            let arrived = AtomicBool::new(false);
             let step = tokio::select! {
                 biased;
                 _ = settings.changed() => match self.share.settings().parted(&self.from, self.id) {
@@ -215,12 +221,18 @@ impl<E: Env> Receiver<E> {
                     }
                     Err(_) => Err(LinkError::Closed),
                 },
-                frame = self.reader.next(|bytes| share.count_received(&from, bytes)),
-                    if self.waiting.is_none() => match frame {
+                frame = self.reader.next(|bytes| {
+                    arrived.store(true, Ordering::Relaxed);
+                    share.count_received(&from, bytes);
+                }), if self.waiting.is_none() => match frame {
                         Ok(frame) => self.hear(frame).await,
                         Err(error) => Err(error),
                     },
-                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after())),
+                // As on the other side of the link: part of a frame is a sign of life.
+                _ = sleep_until(silent) => match arrived.load(Ordering::Relaxed) {
+                    true => Ok(()),
+                    false => Err(LinkError::Silent(self.share.dead_after())),
+                },
                 _ = rows.changed() => match self.rows_sent.news(&self.share.board.rows()) {
                     Some(frame) => self.say(&frame).await,
                     None => Ok(()),
@@ -229,6 +241,9 @@ impl<E: Env> Receiver<E> {
             };
             if let Err(error) = step {
                 return error;
+            }
+            if arrived.load(Ordering::Relaxed) {
+                self.heard = Instant::now();
             }
         }
     }

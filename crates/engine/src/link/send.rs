@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use chainsync_core::batch::BATCH_BYTES_MAX;
 use chainsync_core::gossip::ReceiverKnows;
 use chainsync_core::wire::{Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
 use chainsync_core::{Knowledge, NodeName};
@@ -17,6 +20,7 @@ use super::LinkError;
 use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
 use super::give::{ASKED_MAX, Asked, BULK_FRAMES_MAX, give};
 use super::holdings::{self, Asking, Holdings};
+use super::pace::Pace;
 use super::pass::{Pass, Step};
 use crate::index::cursor_position;
 use crate::share::{Share, ShareError};
@@ -81,7 +85,9 @@ pub async fn serve<E: Env>(
     let counting = (share.clone(), to.clone());
     let (bulk, bulk_frames) = mpsc::channel(BULK_FRAMES_MAX);
     let (asked, requests) = mpsc::channel(ASKED_MAX);
-    let write = write_all(writer, frames, bulk_frames, move |bytes| {
+    let limiting = counting.clone();
+    let limit = move || limiting.0.settings().bandwidth_max.get(&limiting.1).copied();
+    let write = write_all(writer, frames, bulk_frames, limit, move |bytes| {
         counting.0.count_sent(&counting.1, bytes);
     });
     let give = give(share.clone(), requests, bulk);
@@ -123,6 +129,16 @@ struct Outbox {
     asked: mpsc::Sender<Asked>,
 }
 
+/// A batch that is not acknowledged.
+struct InFlight {
+    number: u64,
+    bytes: usize,
+    /// Whether it ends a pass.
+    ends: bool,
+    /// Up to where it brings the journal.
+    position: u64,
+}
+
 struct Sender<E: Env> {
     share: Arc<Share<E>>,
     to: NodeName,
@@ -135,8 +151,10 @@ struct Sender<E: Env> {
     /// The knowledge that the last finished pass carried.
     told: Option<Knowledge>,
     number: u64,
-    /// Number, bytes, and whether it ends a pass.
-    in_flight: VecDeque<(u64, usize, bool)>,
+    in_flight: VecDeque<InFlight>,
+    /// Where the journal is acknowledged.
+    acknowledged: u64,
+    pace: Pace,
     /// While the receiver is asked what it has already, no pass begins.
     asking: Option<Asking>,
     /// As long as the connection lives: what others hold under the same names passes through here
@@ -185,6 +203,8 @@ impl<E: Env> Sender<E> {
             told: None,
             number: 0,
             in_flight: VecDeque::new(),
+            acknowledged: position,
+            pace: Pace::new(position),
             asking,
             holdings: Arc::default(),
             first_pass,
@@ -215,17 +235,25 @@ impl<E: Env> Sender<E> {
             let silent = self.heard + self.share.dead_after();
             let beat = self.said + self.share.heartbeat();
             let asking = &mut self.asking;
+            let arrived = AtomicBool::new(false);
             let step = tokio::select! {
                 biased;
                 held = answer(asking) => {
                     (self.asking, self.holdings) = (None, Arc::new(held));
                     Ok(())
                 }
-                frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
+                frame = self.reader.next(|bytes| {
+                    arrived.store(true, Relaxed);
+                    share.count_received(&to, bytes);
+                }) => match frame {
                     Ok(frame) => self.hear(frame),
                     Err(error) => Err(error),
                 },
-                _ = sleep_until(silent) => Err(LinkError::Silent(self.share.dead_after())),
+                // Part of a frame is a sign of life: a slow link takes its time for a whole one.
+                _ = sleep_until(silent) => match arrived.load(Relaxed) {
+                    true => Ok(()),
+                    false => Err(LinkError::Silent(self.share.dead_after())),
+                },
                 _ = rows.changed() => {
                     if let Some(frame) = self.rows_sent.news(&self.share.board.rows()) {
                         self.say(&frame);
@@ -243,20 +271,25 @@ impl<E: Env> Sender<E> {
             if let Err(error) = step {
                 return error;
             }
+            if arrived.load(Relaxed) {
+                self.heard = Instant::now();
+            }
         }
     }
 
     fn note(&self) {
+        let left = self.share.index.state().head.saturating_sub(self.acknowledged);
         self.share.board.set_link(Some(crate::board::Link {
             to: self.to.clone(),
             position: self.position,
             in_flight: self.in_flight.len() as u64,
+            left: if left == 0 { None } else { self.pace.time_for(left) },
         }));
         self.share.board.set_sending(self.pass.is_some() || !self.in_flight.is_empty());
     }
 
     fn has_room(&self) -> bool {
-        let bytes: usize = self.in_flight.iter().map(|(_, bytes, _)| bytes).sum();
+        let bytes: usize = self.in_flight.iter().map(|batch| batch.bytes).sum();
         self.in_flight.len() < WINDOW_BATCHES && bytes < WINDOW_BYTES
     }
 
@@ -273,6 +306,7 @@ impl<E: Env> Sender<E> {
         let knows = self.knows.clone();
         let holdings = self.holdings.clone();
         let position = self.position;
+        let bytes_max = self.batch_bytes_max();
         let pass = self.pass.take();
         let told = if pass.is_none() { self.told.clone() } else { None };
         let job = self.share.env.blocking(move || -> Result<_, ShareError> {
@@ -280,7 +314,7 @@ impl<E: Env> Sender<E> {
                 Some(pass) => pass,
                 None => Pass::open(&share, position, &knows, told.as_ref())?,
             };
-            let step = pass.next(&share, &knows, &holdings)?;
+            let step = pass.next(&share, &knows, &holdings, bytes_max)?;
             Ok((pass, step))
         });
         let (pass, step) = job.await?;
@@ -313,26 +347,38 @@ impl<E: Env> Sender<E> {
             counters.entries_sent += entries;
             counters.contents_sent += contents;
         });
-        self.in_flight.push_back((self.number, frame.len(), ends));
+        if self.in_flight.is_empty() {
+            self.pace.begin(self.acknowledged);
+        }
+        let (number, bytes, position) = (self.number, frame.len(), self.position);
+        self.in_flight.push_back(InFlight { number, bytes, ends, position });
         self.said = Instant::now();
         // Never full: the window is smaller than the outbox, and the rest yields to it.
         self.outbox.frames.send(frame).await.map_err(|_| LinkError::Closed)
+    }
+
+    /// A batch is on its way for half a second at a limit: what comes behind it waits no longer.
+    fn batch_bytes_max(&self) -> usize {
+        let limit = self.share.settings().bandwidth_max.get(&self.to).copied();
+        limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(BATCH_BYTES_MAX)
     }
 
     fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
         self.heard = Instant::now();
         match frame {
             Frame::Ack(ack) => {
-                let Some((number, _, ends)) = self.in_flight.pop_front() else {
+                let Some(batch) = self.in_flight.pop_front() else {
                     return Err(LinkError::Protocol("an acknowledgement of nothing"));
                 };
-                if number != ack.number {
+                if batch.number != ack.number {
                     return Err(LinkError::Protocol("an acknowledgement out of order"));
                 }
                 if let Some(knowledge) = &ack.knowledge {
                     self.knows.hear_knowledge(knowledge);
                 }
-                if ends {
+                self.acknowledged = batch.position;
+                self.pace.acknowledged(batch.position);
+                if batch.ends {
                     self.first_pass.send_replace(true);
                 }
             }
