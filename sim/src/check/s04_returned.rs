@@ -104,7 +104,8 @@ fn taken_back<'a>(facts: &'a [Fact], incidents: &[Incident]) -> Option<&'a Fact>
         let came_ns = came_ns(facts, index);
         let before = lives.len();
         lives.retain(|life| {
-            let here = life.node == taken.node && life.at_ns <= taken.at_ns;
+            // The same bytes put over themselves are taken and put by one act.
+            let here = life.node == taken.node && life.at_ns < taken.at_ns;
             let seen = match life.what {
                 What::Touched(mode) => showed_mode(&facts[..index], taken.node, life, mode),
                 // What another node put there meanwhile is not what was taken.
