@@ -1,0 +1,27 @@
+//! What it was measured on.
+
+use std::fs;
+
+use crate::results::Machine;
+
+pub fn machine() -> Machine {
+    let cpu = field("/proc/cpuinfo", "model name");
+    let memory = field("/proc/meminfo", "MemTotal");
+    let kib: u64 = memory.trim_end_matches("kB").trim().parse().unwrap_or(0);
+    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let system = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    Machine {
+        cpu,
+        cores: std::thread::available_parallelism().map_or(0, usize::from),
+        memory_mib: kib / 1024,
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().into(),
+        system: system.unwrap_or("Linux").trim_matches('"').to_owned(),
+    }
+}
+
+fn field(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_once(':'))
+        .map_or_else(String::new, |(_, value)| value.trim().into())
+}

@@ -1,0 +1,74 @@
+//! In a tree that is equal everywhere: a fifth is written anew, then half is deleted.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::{Context, Meter, Workload};
+use crate::hosts::{APOLLO, NAMES};
+use crate::results::RowInfo;
+use crate::systems::settle;
+use crate::tree::{Batch, Pending, Upload, fill, verify, wait, wait_everywhere};
+
+pub const CHANGE: Workload = Workload {
+    key: "change",
+    about: "20 % of a tree overwritten, then half of it deleted",
+    rows: &[
+        RowInfo {
+            key: "overwrite",
+            title: "overwrite 20 % of a tree",
+            unit: "files/s",
+            higher_is_better: true,
+        },
+        RowInfo {
+            key: "delete",
+            title: "delete half of a tree",
+            unit: "files/s",
+            higher_is_better: true,
+        },
+    ],
+    repeats_max: usize::MAX,
+    run,
+};
+
+fn run(context: &mut Context) -> Result<()> {
+    let world = context.world;
+    let old = Batch::new("old");
+    let files = fill(world, &old, context.scale.files)?;
+    context.start(&files)?;
+    let root = world.share(APOLLO);
+
+    let meter = Meter::start(world)?;
+    let began = Instant::now();
+    // Another size: then a look need not read the content to see which version is there.
+    let new = Batch { label: "new".to_owned(), size: old.size + 1 };
+    let overwritten = (0..context.scale.files)
+        .step_by(5)
+        .map(|index| crate::tree::write(&root, &old.path(index), &new.content(index)))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    let done = wait_everywhere(world, &overwritten, context.scale.patience)?;
+    let beside = meter.stop(world, overwritten.len() as u64)?;
+    verify(world, &overwritten)?;
+    let rate = overwritten.len() as f64 / (done - began).as_secs_f64();
+    context.measured(&CHANGE.rows[0], rate, beside);
+    settle(world)?;
+
+    // Odd ones and even ones: some of both kinds, in all directories.
+    let deleted: Vec<Upload> = files.iter().take(files.len() / 2).cloned().collect();
+    let meter = Meter::start(world)?;
+    let began = Instant::now();
+    for upload in &deleted {
+        std::fs::remove_file(root.join(&upload.path))?;
+    }
+    let mut pending: Vec<_> =
+        (0..NAMES.len()).map(|host| Pending::gone(world, host, &deleted)).collect();
+    let done = wait(&mut pending, context.scale.patience)?;
+    let beside = meter.stop(world, deleted.len() as u64)?;
+    let left = files[files.len() / 2..].iter();
+    let untouched: Vec<_> =
+        left.filter(|one| overwritten.iter().all(|two| two.path != one.path)).cloned().collect();
+    verify(world, &untouched)?;
+    let rate = deleted.len() as f64 / (done - began).as_secs_f64();
+    context.measured(&CHANGE.rows[1], rate, beside);
+    Ok(())
+}

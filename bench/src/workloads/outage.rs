@@ -1,0 +1,85 @@
+//! The middle node loses its daemons for a while in the middle of a steady storm: when do the
+//! others agree, and when has it caught up?
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use super::lag::{STEADY_RATE, steady_storm};
+use super::{Context, Meter, Workload};
+use crate::hosts::{APOLLO, CHRONOS, HERMES};
+use crate::results::RowInfo;
+use crate::shell::sleep;
+use crate::tree::{Pending, verify, wait};
+
+pub const OUTAGE: Workload = Workload {
+    key: "outage",
+    about: "the middle node is away for a while during a steady storm",
+    rows: &[
+        RowInfo {
+            key: "outage-others",
+            title: "middle node away: others agree, after the last upload",
+            unit: "s",
+            higher_is_better: false,
+        },
+        RowInfo {
+            key: "outage-catch-up",
+            title: "... it has caught up, after its start",
+            unit: "s",
+            higher_is_better: false,
+        },
+    ],
+    repeats_max: 2,
+    run,
+};
+
+/// The storm is there before the outage begins, and ends before it does.
+const BEFORE: Duration = Duration::from_secs(1);
+const AFTER_STORM: Duration = Duration::from_secs(2);
+
+fn run(context: &mut Context) -> Result<()> {
+    context.start(&[])?;
+    let (world, patience) = (context.world, context.scale.patience);
+    let meter = Meter::start(world)?;
+    let steady = AtomicBool::new(true);
+    let outage = context.scale.outage;
+    let uploads = std::thread::scope(|scope| {
+        let storm = scope.spawn(|| steady_storm(world, STEADY_RATE, &steady));
+        let away = sleep(BEFORE)
+            .and_then(|()| world.kill(CHRONOS))
+            .and_then(|()| sleep(outage - AFTER_STORM));
+        steady.store(false, Ordering::Relaxed);
+        let uploads = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
+        away.map(|()| uploads)
+    })?;
+    let ended = Instant::now();
+    let mut pending: Vec<_> =
+        [APOLLO, HERMES].map(|host| Pending::new(world, host, &uploads)).into();
+    // Whether they agree without it, while it is still away.
+    let alone = wait(&mut pending, AFTER_STORM).is_ok();
+    sleep(AFTER_STORM.saturating_sub(ended.elapsed()))?;
+    let started = Instant::now();
+    context.system.start(world, CHRONOS)?;
+    pending.push(Pending::new(world, CHRONOS, &uploads));
+    let all = wait(&mut pending, patience);
+    if let Some(done) = others_of(&pending) {
+        let beside = [("without_the_middle".to_owned(), f64::from(u8::from(alone)))].into();
+        context.measured(
+            &OUTAGE.rows[0],
+            done.saturating_duration_since(ended).as_secs_f64(),
+            beside,
+        );
+    }
+    all?;
+    let beside = meter.stop(world, uploads.len() as u64)?;
+    verify(world, &uploads)?;
+    let caught_up = pending[2].done.unwrap_or(started);
+    context.measured(&OUTAGE.rows[1], (caught_up - started).as_secs_f64(), beside);
+    Ok(())
+}
+
+/// When both of the others had everything.
+fn others_of(all: &[Pending]) -> Option<Instant> {
+    all[0].done.zip(all[1].done).map(|(one, other)| one.max(other))
+}
