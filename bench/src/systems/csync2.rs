@@ -38,6 +38,7 @@ impl System for Csync2 {
             let local = host.disk.join("etc");
             std::fs::create_dir_all(&local)?;
             std::fs::create_dir_all(host.disk.join("db"))?;
+            std::fs::create_dir_all(host.disk.join("tmp"))?;
             std::fs::write(
                 local.join("key"),
                 "0123456789abcdef0123456789abcdef0123456789abcdef\n",
@@ -98,8 +99,9 @@ fn csync2(world: &World, host: usize) -> Command {
 
 fn link(from: &str, to: &str, etc: &Path, share: &Path) -> String {
     format!(
-        "nossl * *;\n\ngroup {from}\n{{\n    host {from};\n    host ({to});\n    key {};\n    include {};\n    \
+        "nossl * *;\ntempdir {};\n\ngroup {from}\n{{\n    host {from};\n    host ({to});\n    key {};\n    include {};\n    \
          auto younger;\n}}\n",
+        etc.with_file_name("tmp").display(),
         etc.join("key").display(),
         share.display(),
     )
@@ -113,7 +115,9 @@ fn lsyncd(name: &str, share: &Path, database: &Path) -> String {
         .replace("@CSYNC2@", CSYNC2)
 }
 
-/// A failed call (the peer is away, the database locked) is made again, as in the recipe.
+/// A failed call (the peer is away, the database locked) is made again, as in the recipe. One thing
+/// is not: with lsyncd 2.2 the recipe's `init`, which spawns for a blanket event of its own, is called again and again, and
+/// csync2 runs without a pause for ever.
 const LSYNCD: &str = r#"settings {
     nodaemon = true,
     statusFile = "@DATABASE@/lsyncd.status",
@@ -131,8 +135,7 @@ batch = {
         spawn(events, "@CSYNC2@", "-N", "@NAME@", "-D", "@DATABASE@", "-C", "@NAME@", "-x")
     end,
     init = function(event)
-        local all = event.inlet.createBlanketEvent()
-        spawn(all, "@CSYNC2@", "-N", "@NAME@", "-D", "@DATABASE@", "-C", "@NAME@", "-x")
+        spawn(event, "@CSYNC2@", "-N", "@NAME@", "-D", "@DATABASE@", "-C", "@NAME@", "-x")
     end,
     collect = function(agent, exitcode)
         if agent.config.exitcodes[exitcode] == "again" then

@@ -7,21 +7,24 @@ mod rsync;
 mod syncthing;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::hosts::{NAMES, World};
 use crate::shell::{check_interrupted, sleep};
-use crate::tree::{Pending, Upload, wait, write};
+use crate::tree::{Upload, wait_everywhere, write};
 
 /// Taking in a filled tree and connecting; Syncthing retries a connection after 20 s or more.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// One probe may be lost in a start (lsyncd reads the tree before it watches).
-const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Settled: less than this in a second, all hosts together. The daemons' idle ticks stay below.
-const SETTLED_CPU: Duration = Duration::from_millis(40);
-const SETTLE_ROUNDS_MAX: usize = 30;
+/// A probe may be lost in a start (Syncthing reads the tree before it watches).
+const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
+/// Longer together than the second that lsyncd and Syncthing wait before they do anything.
+const SETTLE_ROUND: Duration = Duration::from_millis(500);
+const SETTLED_ROUNDS: usize = 3;
+/// In a round, all hosts together. The daemons' idle ticks stay below.
+const SETTLED_CPU: Duration = Duration::from_millis(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub trait System {
     /// In arguments and JSON.
@@ -57,22 +60,21 @@ pub fn start(system: &dyn System, world: &World, filled: &[Upload]) -> Result<()
         }
     }
     (0..NAMES.len()).try_for_each(|host| system.start(world, host))?;
-    for (host, name) in NAMES.iter().enumerate() {
-        probe(world, host).with_context(|| format!("a file from {name} does not get through"))?;
-    }
+    probe(world).context("the hosts do not get through to each other")?;
     settle(world)
 }
 
-fn probe(world: &World, from: usize) -> Result<()> {
+/// A file from each host, until three of one attempt are everywhere.
+fn probe(world: &World) -> Result<()> {
     let attempts = READY_TIMEOUT.as_secs() / PROBE_TIMEOUT.as_secs();
     let mut trouble = None;
     for attempt in 0..attempts {
-        let path = format!("probe-{}-{attempt}", NAMES[from]);
-        let upload = write(&world.share(from), &path, path.as_bytes())?;
-        let mut pending: Vec<_> = (0..NAMES.len())
-            .map(|host| Pending::new(world, host, std::slice::from_ref(&upload)))
-            .collect();
-        match wait(&mut pending, PROBE_TIMEOUT) {
+        let mut uploads = Vec::new();
+        for (host, name) in NAMES.iter().enumerate() {
+            let path = format!("probe-{name}-{attempt}");
+            uploads.push(write(&world.share(host), &path, path.as_bytes())?);
+        }
+        match wait_everywhere(world, &uploads, PROBE_TIMEOUT) {
             Ok(_) => return Ok(()),
             Err(error) => trouble = Some(error),
         }
@@ -84,21 +86,18 @@ fn probe(world: &World, from: usize) -> Result<()> {
     }
 }
 
-/// Until the daemons do nothing any more: what a start leaves to do belongs to no measurement.
+/// Until the daemons do nothing any more: what a start leaves to do belongs to no measurement. Who
+/// is never quiet is measured all the same.
 pub fn settle(world: &World) -> Result<()> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut before = world.cpu()?;
     let mut quiet = 0;
-    for _ in 0..SETTLE_ROUNDS_MAX {
-        sleep(Duration::from_secs(1))?;
+    while quiet < SETTLED_ROUNDS && Instant::now() < deadline {
+        sleep(SETTLE_ROUND)?;
         let now = world.cpu()?;
-        // Twice in a row: what is delayed by a second lies between.
         quiet = if now.saturating_sub(before) < SETTLED_CPU { quiet + 1 } else { 0 };
-        if quiet == 2 {
-            return Ok(());
-        }
         before = now;
     }
-    // Who is never quiet is measured all the same.
     Ok(())
 }
 

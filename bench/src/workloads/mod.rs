@@ -79,7 +79,7 @@ impl Scale {
         Self {
             files: 2000,
             tree: 4000,
-            lag: Duration::from_secs(4),
+            lag: Duration::from_secs(3),
             nested: 200,
             big_mib: 128,
             outage: Duration::from_secs(5),
@@ -118,7 +118,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// The system runs, connected and quiet, on trees that hold `filled`.
     pub fn start(&self, filled: &[Upload]) -> Result<()> {
-        systems::start(self.system, self.world, filled)
+        let began = std::time::Instant::now();
+        systems::start(self.system, self.world, filled)?;
+        eprintln!("  ready after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     pub fn measured(&mut self, row: &'static RowInfo, value: f64, beside: BTreeMap<String, f64>) {
