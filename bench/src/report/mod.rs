@@ -3,12 +3,13 @@
 mod svg;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::args::Args;
 use crate::results::Results;
+use crate::shell::interrupted;
 
 /// Between these the table stands in a document.
 const BEGIN: &str = "<!-- ci/bench: begin -->";
@@ -18,6 +19,9 @@ const END: &str = "<!-- ci/bench: end -->";
 pub fn write(args: &Args, results: &Results) -> Result<()> {
     let table = table::markdown(results);
     println!("{}\n{table}", table::configurations(results));
+    if interrupted() {
+        return Ok(());
+    }
     let committed =
         |name: &str| (args.is_full() && args.from.is_none()).then(|| Path::new("docs").join(name));
     if let Some(file) = args.json.clone().or_else(|| committed("bench.json")) {
@@ -26,10 +30,9 @@ pub fn write(args: &Args, results: &Results) -> Result<()> {
     if let Some(file) = args.svg.clone().or_else(|| committed("bench.svg")) {
         put(&file, &svg::chart(results))?;
     }
-    let document: Option<PathBuf> = args.markdown.clone();
-    if let Some(file) = document {
-        let before = std::fs::read_to_string(&file).unwrap_or_default();
-        put(&file, &between_marks(&before, &table))?;
+    if let Some(file) = &args.markdown {
+        let before = std::fs::read_to_string(file).unwrap_or_default();
+        put(file, &between_marks(&before, &table))?;
     }
     Ok(())
 }

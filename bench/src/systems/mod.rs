@@ -36,6 +36,10 @@ pub trait System {
     fn configure(&mut self, world: &World) -> Result<String>;
     /// Starts all daemons of one host, for the first time or again.
     fn start(&self, world: &World, host: usize) -> Result<()>;
+    /// Between the starts of two hosts.
+    fn stagger(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Before the first start, when trees were filled beforehand and are equal.
     fn adopt(&self, _world: &World, _host: usize) -> Result<()> {
         Ok(())
@@ -59,7 +63,10 @@ pub fn start(system: &dyn System, world: &World, filled: &[Upload]) -> Result<()
             system.adopt(world, host).context("cannot take the filled tree over")?;
         }
     }
-    (0..NAMES.len()).try_for_each(|host| system.start(world, host))?;
+    for host in 0..NAMES.len() {
+        system.start(world, host)?;
+        sleep(system.stagger())?;
+    }
     probe(world).context("the hosts do not get through to each other")?;
     settle(world)
 }

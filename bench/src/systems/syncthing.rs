@@ -57,6 +57,11 @@ impl System for Syncthing {
         Ok(shown)
     }
 
+    /// Two that call each other at the same moment may both hang up, and try again after 20 s.
+    fn stagger(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+
     fn start(&self, world: &World, host: usize) -> Result<()> {
         let home = world.everywhere().join("syncthing");
         let mut command = Command::new("syncthing");

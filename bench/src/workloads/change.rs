@@ -34,7 +34,7 @@ pub const CHANGE: Workload = Workload {
 fn run(context: &mut Context) -> Result<()> {
     let world = context.world;
     let old = Batch::new("old");
-    let files = fill(world, &old, context.scale.files)?;
+    let files = fill(world, &old, context.scale.changed)?;
     context.start(&files)?;
     let root = world.share(APOLLO);
 
@@ -42,7 +42,7 @@ fn run(context: &mut Context) -> Result<()> {
     let began = Instant::now();
     // Another size: then a look need not read the content to see which version is there.
     let new = Batch { label: "new".to_owned(), size: old.size + 1 };
-    let overwritten = (0..context.scale.files)
+    let overwritten = (0..context.scale.changed)
         .step_by(5)
         .map(|index| crate::tree::write(&root, &old.path(index), &new.content(index)))
         .collect::<std::io::Result<Vec<_>>>()?;

@@ -30,7 +30,7 @@ pub const IDLE: Workload = Workload {
 };
 
 fn run(context: &mut Context) -> Result<()> {
-    let files = fill(context.world, &Batch::new("old"), context.scale.files)?;
+    let files = fill(context.world, &Batch::new("old"), context.scale.changed)?;
     context.start(&files)?;
     let meter = Meter::start(context.world)?;
     sleep(context.scale.idle)?;

@@ -47,8 +47,10 @@ pub static ALL: [Workload; 10] = [
 /// How much of everything.
 #[derive(Debug, Clone)]
 pub struct Scale {
-    /// In a storm, and in the tree in which a part is changed.
+    /// In a storm.
     pub files: u64,
+    /// In the tree in which a part is changed, and in the idle one.
+    pub changed: u64,
     /// In the tree in which lag is measured.
     pub tree: u64,
     /// Of each of its phases.
@@ -65,6 +67,7 @@ impl Scale {
     pub fn full() -> Self {
         Self {
             files: 10_000,
+            changed: 10_000,
             tree: 20_000,
             lag: Duration::from_secs(12),
             nested: 1000,
@@ -78,12 +81,13 @@ impl Scale {
     pub fn quick() -> Self {
         Self {
             files: 2000,
-            tree: 4000,
+            changed: 1000,
+            tree: 3000,
             lag: Duration::from_secs(3),
             nested: 200,
-            big_mib: 128,
-            outage: Duration::from_secs(5),
-            idle: Duration::from_secs(5),
+            big_mib: 64,
+            outage: Duration::from_secs(4),
+            idle: Duration::from_secs(4),
             patience: Duration::from_secs(60),
         }
     }
@@ -91,10 +95,11 @@ impl Scale {
     /// For the report.
     pub fn describe(&self) -> String {
         format!(
-            "{} files of 5 KB in a storm and in the tree that is changed, {} in the tree for lag, {} s of each kind of \
-             lag, {} nested directories, {} MiB in the large file, an outage of {} s, {} s of idleness; what is not \
-             everywhere after {} s failed",
+            "{} files of 5 KB in a storm, {} in the tree that is changed and in the idle one, {} in the filled tree for \
+             lag, {} s of each kind of lag, {} nested directories, {} MiB in the large file, an outage of {} s, {} s of \
+             idleness; what is not everywhere after {} s failed",
             self.files,
+            self.changed,
             self.tree,
             self.lag.as_secs(),
             self.nested,
