@@ -278,10 +278,12 @@ fn command() -> String {
     let mut words = vec!["ci/bench".to_owned()];
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
-        if word == "--binary" {
-            arguments.next();
-        } else if !word.starts_with("--binary=") {
-            words.push(word);
+        match word.split_once('=').map_or(&*word, |(name, _)| name) {
+            "--binary" | "--json" | "--svg" | "--markdown" => {
+                // Its value is either part of it or the next word.
+                let _ = if word.contains('=') { None } else { arguments.next() };
+            }
+            _ => words.push(word),
         }
     }
     words.join(" ")

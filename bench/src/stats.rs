@@ -36,10 +36,10 @@ pub fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     Some(sorted[below] * (1.0 - part) + sorted[above] * part)
 }
 
-/// How many times better `ours` is than `theirs`.
+/// How many times better `ours` is than `theirs`; nothing is any number of times better than zero.
 pub fn times_better(ours: f64, theirs: f64, higher_is_better: bool) -> Option<f64> {
     let (better, worse) = if higher_is_better { (ours, theirs) } else { (theirs, ours) };
-    (better.is_finite() && worse > 0.0).then(|| better / worse)
+    (better > 0.0 && better.is_finite() && worse > 0.0).then(|| better / worse)
 }
 
 #[cfg(test)]
@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(times_better(1000.0, 100.0, true), Some(10.0));
         assert_eq!(times_better(10.0, 1000.0, false), Some(100.0));
         assert_eq!(times_better(1.0, 0.0, true), None);
+        assert_eq!(times_better(1.0, 0.0, false), None);
         assert_eq!(times_better(0.0, 1.0, false), None);
     }
 }

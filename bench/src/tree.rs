@@ -172,14 +172,14 @@ pub fn wait_everywhere(world: &World, uploads: &[Upload], patience: Duration) ->
 pub fn verify(world: &World, uploads: &[Upload]) -> Result<()> {
     let last: BTreeMap<&str, &Upload> = uploads.iter().map(|one| (&*one.path, one)).collect();
     let mut buffer = vec![0; 1 << 20];
-    for host in 0..NAMES.len() {
+    for (host, name) in NAMES.iter().enumerate() {
         let root = world.share(host);
         for upload in last.values() {
             check_interrupted()?;
             let found = hash(&root.join(&upload.path), &mut buffer)
-                .with_context(|| format!("{} lacks {}", NAMES[host], upload.path))?;
+                .with_context(|| format!("{name} lacks {}", upload.path))?;
             if found != upload.hash {
-                bail!("{} has another content in {}", NAMES[host], upload.path);
+                bail!("{name} has another content in {}", upload.path);
             }
         }
     }

@@ -139,7 +139,7 @@ impl<'a> Panel<'a> {
                 body,
                 r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{above:.0}" y2="{bottom:.0}"/><text class="soft middle" x="{x:.1}" y="{:.0}">{}</text>"#,
                 above - 5.0,
-                number(10f64.powi(decade))
+                decade_label(decade)
             );
         }
         body.push_str(&bars);
@@ -180,6 +180,12 @@ impl<'a> Panel<'a> {
         let part = (value.log10() - from) / (to - from);
         LEFT + part.clamp(0.0, 1.0) * (RIGHT - LEFT)
     }
+}
+
+/// Without the digits that a measured number would have.
+fn decade_label(decade: i32) -> String {
+    let value = 10f64.powi(decade);
+    if value < 100.0 { value.to_string() } else { number(value) }
 }
 
 fn value(cell: &Cell) -> Option<f64> {

@@ -139,6 +139,9 @@ fn cost_table(text: &mut String, results: &Results) {
             .map(|system| row.cells.get(&system.key).and_then(|cell| cell.beside(what)))
             .map(|value| value.map_or_else(String::new, |value| number(value / scale)))
             .collect();
+        if cells.iter().all(String::is_empty) {
+            continue;
+        }
         let _ = writeln!(text, "| {title} | {unit} | {} |", cells.join(" | "));
     }
 }

@@ -20,7 +20,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// A probe may be lost in a start (Syncthing reads the tree before it watches).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longer together than the second that lsyncd and Syncthing wait before they do anything.
-const SETTLE_ROUND: Duration = Duration::from_millis(500);
+const SETTLE_ROUND: Duration = Duration::from_millis(400);
 const SETTLED_ROUNDS: usize = 3;
 /// In a round, all hosts together. The daemons' idle ticks stay below.
 const SETTLED_CPU: Duration = Duration::from_millis(20);
@@ -40,6 +40,7 @@ pub trait System {
     fn stagger(&self) -> Duration {
         Duration::ZERO
     }
+
     /// Before the first start, when trees were filled beforehand and are equal.
     fn adopt(&self, _world: &World, _host: usize) -> Result<()> {
         Ok(())

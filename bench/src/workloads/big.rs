@@ -27,7 +27,7 @@ pub const ALONE: Workload = Workload {
         },
         RowInfo {
             key: "big-edit",
-            title: "1 MiB changed in its middle",
+            title: "1 MiB changed in the middle of it",
             unit: "s",
             higher_is_better: false,
         },

@@ -22,7 +22,7 @@ pub const EMPTY: Workload = Workload {
     about: "one upload at a time in an empty tree, idle and during a steady storm",
     rows: &[
         row("lag", "lag in an empty tree, idle (p50)"),
-        row("lag-storm", "... during a steady storm (p50)"),
+        row("lag-storm", "lag in an empty tree, steady storm (p50)"),
     ],
     repeats_max: usize::MAX,
     run: empty,
@@ -33,7 +33,7 @@ pub const FILLED: Workload = Workload {
     about: "the same in a tree with many files",
     rows: &[
         row("lag-tree", "lag in a filled tree, idle (p50)"),
-        row("lag-tree-storm", "... during a steady storm (p50)"),
+        row("lag-tree-storm", "lag in a filled tree, steady storm (p50)"),
     ],
     repeats_max: usize::MAX,
     run: filled,

@@ -69,7 +69,7 @@ impl Scale {
             files: 10_000,
             changed: 10_000,
             tree: 20_000,
-            lag: Duration::from_secs(12),
+            lag: Duration::from_secs(10),
             nested: 1000,
             big_mib: 1024,
             outage: Duration::from_secs(10),
@@ -81,13 +81,13 @@ impl Scale {
     pub fn quick() -> Self {
         Self {
             files: 2000,
-            changed: 1000,
-            tree: 3000,
-            lag: Duration::from_secs(3),
-            nested: 200,
-            big_mib: 64,
-            outage: Duration::from_secs(4),
-            idle: Duration::from_secs(4),
+            changed: 500,
+            tree: 2000,
+            lag: Duration::from_secs(2),
+            nested: 100,
+            big_mib: 32,
+            outage: Duration::from_secs(3),
+            idle: Duration::from_secs(3),
             patience: Duration::from_secs(60),
         }
     }

@@ -25,7 +25,7 @@ pub const OUTAGE: Workload = Workload {
         },
         RowInfo {
             key: "outage-catch-up",
-            title: "... it has caught up, after its start",
+            title: "middle node away: it has caught up, after its start",
             unit: "s",
             higher_is_better: false,
         },
