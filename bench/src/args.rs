@@ -29,7 +29,7 @@ pub struct Args {
     /// How often each is measured [default: 3, with --quick 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
     pub repeat: Option<u8>,
-    /// Files in a storm [default: 10000, with --quick 2000].
+    /// Files in a storm [default: 10000, with --quick 1500].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
     pub files: Option<u64>,
     /// Draws the order of the runs and the pauses between uploads.

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::args::Args;
 use crate::hosts::World;
-use crate::machine::machine;
+use crate::machine::{busy, machine, own};
 use crate::report;
 use crate::results::{Measurement, Results, SystemInfo};
 use crate::shell::interrupted;
@@ -97,6 +97,7 @@ fn measure(args: &Args) -> Result<Results> {
     results.settings.push(repetitions(args));
     let mut world = World::new(args.one_image, args.keep)?;
     let mut clock = Clock::new(jobs.len());
+    let before = (busy(), own());
     for (number, job) in jobs.iter().enumerate() {
         let workload = &workloads::ALL[job.workload];
         let key = match job.subject {
@@ -127,8 +128,11 @@ fn measure(args: &Args) -> Result<Results> {
             say(&measurement);
             results.add(key, measurement);
         }
+        eprintln!("  took {:.0} s", began.elapsed().as_secs_f64());
     }
     world.stop()?;
+    let others = (busy() - before.0).saturating_sub(own() - before.1).saturating_sub(world.cpu()?);
+    results.settings.push(beside(others, clock.began.elapsed(), results.machine.cores));
     let order: Vec<_> = workloads::ALL.iter().flat_map(|one| one.rows).map(|row| row.key).collect();
     results.sort_rows(&order);
     eprintln!("the whole took {}", minutes(clock.began.elapsed()));
@@ -293,6 +297,15 @@ fn disks(args: &Args) -> String {
     let disks =
         if args.one_image { "one ext4 image for all hosts" } else { "one ext4 image per host" };
     format!("{disks}, journaled, made anew for each run, on a loop device")
+}
+
+/// Somebody else's work is in all the figures: whoever reads them has to know.
+fn beside(others: Duration, took: Duration, cores: usize) -> String {
+    let part = others.as_secs_f64() / took.as_secs_f64() / cores as f64;
+    format!(
+        "whatever else ran on the machine (disks and making them included) used {:.0} % of its CPU time",
+        part * 100.0
+    )
 }
 
 fn repetitions(args: &Args) -> String {

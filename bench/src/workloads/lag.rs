@@ -43,11 +43,11 @@ pub const FILLED: Workload = Workload {
 const LOOK_INTERVAL: Duration = Duration::from_micros(150);
 /// What every system can carry for ever: the slowest makes 140.
 pub const STEADY_RATE: u32 = 100;
-const SAMPLES_MIN: usize = 4;
+const SAMPLES_MIN: usize = 3;
 /// Drawn, so that nobody's delay of a second is met at the same place each time.
-const PAUSE_MS: std::ops::Range<u64> = 30..230;
+const PAUSE_MS: std::ops::Range<u64> = 30..130;
 /// Until the steady storm is steady.
-const WARM_UP: Duration = Duration::from_millis(1500);
+const WARM_UP: Duration = Duration::from_millis(1000);
 
 const fn row(key: &'static str, title: &'static str) -> RowInfo {
     RowInfo { key, title, unit: "ms", higher_is_better: false }

@@ -80,8 +80,8 @@ impl Scale {
 
     pub fn quick() -> Self {
         Self {
-            files: 2000,
-            changed: 500,
+            files: 1500,
+            changed: 1000,
             tree: 2000,
             lag: Duration::from_secs(2),
             nested: 100,
