@@ -104,7 +104,7 @@ impl BatchBuilder {
 }
 
 /// About what an entry takes in a batch, rather more than less.
-fn entry_bytes(entry: &Entry) -> usize {
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     let target_bytes = match &entry.kind {
         Kind::Symlink { target } => target.len(),
         _ => 0,

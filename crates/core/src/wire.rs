@@ -23,14 +23,13 @@
 
 pub mod verify;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, INLINE_BYTES_MAX};
+use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, INLINE_BYTES_MAX, entry_bytes};
 use crate::bounded;
 use crate::entry::{Entry, Kind, MODE_MASK, SYMLINK_TARGET_BYTES_MAX};
 use crate::gossip::Row;
@@ -410,15 +409,15 @@ impl Frame {
 
 const LENGTH_BYTES: usize = 4;
 
-/// About what an entry takes in a frame, and what is around the entries.
-const ENTRY_BYTES: usize = 160;
+/// What is around the entries of a batch, rather more than less.
 const HEADER_BYTES: usize = 1024;
 
 impl Batch {
     fn encode(&self, out: &mut BytesMut) {
         // Once, and not each time it turns out to be too small: a batch has 4 MiB.
         let packed: usize = self.packs.iter().map(|pack| pack.data.len()).sum();
-        out.reserve(packed + self.entries.len() * ENTRY_BYTES + HEADER_BYTES);
+        let entries: usize = self.entries.iter().map(|entry| entry_bytes(&entry.entry)).sum();
+        out.reserve(packed + entries + HEADER_BYTES);
         out.put_u8(BATCH);
         let packs = self.packs.iter().map(|pack| PackHeader {
             codec: pack.codec,
@@ -548,7 +547,8 @@ impl Pack {
     /// if that saves less than a sixteenth. Photographs are not tried but for a sample.
     pub fn compress(raw: Vec<u8>) -> Self {
         let raw_bytes = raw.len() as u32;
-        match compressed(&sample(&raw)).and_then(|_| compressed(&raw)) {
+        let try_all = raw.len() <= SAMPLES * SAMPLE_BYTES || compressed(&sample(&raw)).is_some();
+        match try_all.then(|| compressed(&raw)).flatten() {
             Some(packed) => Self { codec: PackCodec::Zstd, raw_bytes, data: packed.into() },
             None => Self { codec: PackCodec::Raw, raw_bytes, data: raw.into() },
         }
@@ -571,10 +571,7 @@ impl Pack {
 }
 
 /// Something from all parts of what is to be packed: contents of one kind lie together.
-fn sample(raw: &[u8]) -> Cow<'_, [u8]> {
-    if raw.len() <= SAMPLE_BYTES * SAMPLES {
-        return raw.into();
-    }
+fn sample(raw: &[u8]) -> Vec<u8> {
     raw.chunks(raw.len() / SAMPLES)
         .flat_map(|part| &part[..SAMPLE_BYTES.min(part.len())])
         .copied()
