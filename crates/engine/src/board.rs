@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use chainsync_core::gossip::{Row, RowId, Rows};
 use chainsync_core::{NodeName, RelPath, ReplicaId, Ring, Stat};
 
+use crate::link::pace::Pace;
 use crate::share::lock;
 use crate::signal;
 use crate::status::{Counters, MemberState, Problem};
@@ -92,8 +92,7 @@ pub struct Link {
     pub to: NodeName,
     pub position: u64,
     pub in_flight: u64,
-    /// How long what was not acknowledged will take.
-    pub left: Option<Duration>,
+    pub pace: Pace,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -74,7 +74,7 @@ impl<E: Env> Share<E> {
                 bypass: first != Some(&link.to),
                 behind: state.head.saturating_sub(link.position),
                 in_flight: link.in_flight,
-                seconds_left: link.left.map(|left| left.as_secs()),
+                seconds_left: link.pace.time_to(state.head).map(|left| left.as_secs()),
             }),
             upstream: view
                 .upstream

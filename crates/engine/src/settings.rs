@@ -78,6 +78,11 @@ impl<E: Env> Share<E> {
         self.settings().dead_after
     }
 
+    /// Bytes a second that the link to a node may carry.
+    pub fn bandwidth_to(&self, node: &NodeName) -> Option<u64> {
+        self.settings().bandwidth_max.get(node).copied()
+    }
+
     pub fn ring(&self) -> Ring {
         self.settings().ring.clone()
     }

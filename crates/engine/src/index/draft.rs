@@ -7,15 +7,17 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use chainsync_core::{Record, RelPath};
-use redb::WriteTransaction;
+use redb::{TableDefinition, WriteTransaction};
 
 use super::read::{Reader, Rows, storage};
-use super::schema::{INTENTS, JOURNAL, PATHS, child_keys, deeper_keys, encode, key_path, path_key};
+use super::schema::{
+    Bytes, INTENTS, JOURNAL, PATHS, child_keys, deeper_keys, encode, key_path, path_key,
+};
 use super::write::table;
 use super::{IndexError, Intent};
 
 pub(super) struct Draft {
-    pub(super) base: Reader,
+    base: Reader,
     /// Changed rows, and those that were read.
     paths: RefCell<BTreeMap<Vec<u8>, Row>>,
     journal: BTreeMap<u64, Option<Vec<u8>>>,
@@ -87,34 +89,43 @@ impl Draft {
         // An open snapshot would keep the pages that this commit replaces.
         drop(base);
         let changed = paths.into_inner().into_iter().filter(|(_, row)| row.changed);
-        let mut rows = transaction.open_table(PATHS).map_err(table)?;
-        for (key, row) in changed {
-            match row.record {
-                Some(record) => rows.insert(&*key, &*encode(&record)).map_err(storage)?,
-                None => rows.remove(&*key).map_err(storage)?,
+        let changed = changed.map(|(key, row)| (key, row.record.map(|record| encode(&record))));
+        write_rows(transaction, PATHS, changed)?;
+        let intents = intents.into_iter();
+        let intents = intents.map(|(key, intent)| (key, intent.map(|intent| encode(&intent))));
+        write_rows(transaction, INTENTS, intents)?;
+        if journal.is_empty() {
+            return Ok(());
+        }
+        let mut rows = transaction.open_table(JOURNAL).map_err(table)?;
+        for (sequence, key) in journal {
+            match key {
+                Some(key) => rows.insert(sequence, &*key).map_err(storage)?,
+                None => rows.remove(sequence).map_err(storage)?,
             };
-        }
-        drop(rows);
-        if !journal.is_empty() {
-            let mut rows = transaction.open_table(JOURNAL).map_err(table)?;
-            for (sequence, key) in journal {
-                match key {
-                    Some(key) => rows.insert(sequence, &*key).map_err(storage)?,
-                    None => rows.remove(sequence).map_err(storage)?,
-                };
-            }
-        }
-        if !intents.is_empty() {
-            let mut rows = transaction.open_table(INTENTS).map_err(table)?;
-            for (key, intent) in intents {
-                match intent {
-                    Some(intent) => rows.insert(&*key, &*encode(&intent)).map_err(storage)?,
-                    None => rows.remove(&*key).map_err(storage)?,
-                };
-            }
         }
         Ok(())
     }
+}
+
+/// Puts rows, or takes them (`None`). A table without any stays closed.
+fn write_rows(
+    transaction: &WriteTransaction,
+    definition: TableDefinition<Bytes, Bytes>,
+    changed: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<(), IndexError> {
+    let mut changed = changed.peekable();
+    if changed.peek().is_none() {
+        return Ok(());
+    }
+    let mut rows = transaction.open_table(definition).map_err(table)?;
+    for (key, value) in changed {
+        match value {
+            Some(value) => rows.insert(&*key, &*value).map_err(storage)?,
+            None => rows.remove(&*key).map_err(storage)?,
+        };
+    }
+    Ok(())
 }
 
 impl Rows for Draft {

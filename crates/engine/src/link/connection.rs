@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chainsync_core::NodeName;
@@ -9,6 +10,7 @@ use chainsync_core::gossip::{RowId, Rows};
 use chainsync_core::wire::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::LinkError;
 use super::throttle::{PIECE_BYTES, Throttle};
@@ -21,23 +23,48 @@ pub const OUTBOX_FRAMES_MAX: usize = 64;
 pub struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
+    heard: Instant,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::with_capacity(READ_BYTES) }
+        let buffer = BytesMut::with_capacity(READ_BYTES);
+        Self { stream, buffer, heard: Instant::now() }
+    }
+
+    /// Nobody has read for a while: the silence was our own.
+    pub fn listen_anew(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// When the peer will have been silent for so long. Part of a frame is a sign of life: a slow link
+    /// takes its time for a whole one.
+    pub fn silent_at(&self, dead_after: Duration) -> Instant {
+        self.heard + dead_after
+    }
+
+    /// An error once the peer has been silent for so long.
+    pub fn check_silence(&self, dead_after: Duration) -> Result<(), LinkError> {
+        match self.silent_at(dead_after) > Instant::now() {
+            true => Ok(()),
+            false => Err(LinkError::Silent(dead_after)),
+        }
     }
 
     /// The next frame and the bytes that were read on the way to it.
     pub async fn next(&mut self, count: impl Fn(u64)) -> Result<Frame, LinkError> {
         loop {
             if let Some(frame) = Frame::decode(&mut self.buffer)? {
+                self.heard = Instant::now();
                 return Ok(frame);
             }
             self.buffer.reserve(READ_BYTES);
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => return Err(LinkError::Closed),
-                Ok(read) => count(read as u64),
+                Ok(read) => {
+                    self.heard = Instant::now();
+                    count(read as u64);
+                }
                 // TLS's word for a peer that ended without taking leave.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(LinkError::Closed);
@@ -70,13 +97,14 @@ pub async fn write_all<W: AsyncWrite + Unpin>(
             },
             Some(bytes) = bulk.recv() => bytes,
         };
-        if limit().is_none() {
-            stream.write_all(&bytes).await?;
-        } else {
-            for piece in bytes.chunks(PIECE_BYTES) {
-                throttle.wait(piece.len(), limit()).await;
-                stream.write_all(piece).await?;
-                stream.flush().await?;
+        match limit() {
+            None => stream.write_all(&bytes).await?,
+            Some(limit) => {
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    throttle.wait(piece.len(), limit).await;
+                    stream.write_all(piece).await?;
+                    stream.flush().await?;
+                }
             }
         }
         count(bytes.len() as u64);

@@ -7,7 +7,7 @@ pub mod connection;
 pub mod give;
 pub mod holdings;
 pub mod manage;
-mod pace;
+pub mod pace;
 pub mod pass;
 pub mod progress;
 pub mod receive;

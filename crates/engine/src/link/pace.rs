@@ -11,35 +11,40 @@ const WINDOW: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Entries a second, of the last few seconds in which there was something to send.
+#[derive(Debug, Clone, Copy)]
 pub struct Pace {
     since: Instant,
     /// Where the journal was acknowledged then.
     from: u64,
+    /// Where it is acknowledged now.
+    position: u64,
     rate: Option<f64>,
 }
 
 impl Pace {
     pub fn new(position: u64) -> Self {
-        Self { since: Instant::now(), from: position, rate: None }
+        Self { since: Instant::now(), from: position, position, rate: None }
     }
 
     /// There is something to send again.
-    pub fn begin(&mut self, position: u64) {
-        (self.since, self.from) = (Instant::now(), position);
+    pub fn begin(&mut self) {
+        (self.since, self.from) = (Instant::now(), self.position);
     }
 
     /// Everything up to a position was acknowledged.
     pub fn acknowledged(&mut self, position: u64) {
+        self.position = position;
         let elapsed = self.since.elapsed();
         if elapsed >= WINDOW {
             let now = position.saturating_sub(self.from) as f64 / elapsed.as_secs_f64();
             self.rate = Some(self.rate.map_or(now, |before| (before + now) / 2.0));
-            self.begin(position);
+            self.begin();
         }
     }
 
-    /// How long so many entries will take, if that can be told.
-    pub fn time_for(&self, entries: u64) -> Option<Duration> {
+    /// How long it will take to the head of the journal, if it is not there and that can be told.
+    pub fn time_to(&self, head: u64) -> Option<Duration> {
+        let entries = head.checked_sub(self.position).filter(|entries| *entries > 0)?;
         let rate = self.rate.filter(|rate| *rate > 0.0 && self.since.elapsed() < STUCK)?;
         Duration::try_from_secs_f64(entries as f64 / rate).ok()
     }
@@ -52,17 +57,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_left_is_told_from_what_was_done() {
         let mut pace = Pace::new(0);
-        assert_eq!(pace.time_for(100), None, "nothing was measured yet");
+        assert_eq!(pace.time_to(100), None, "nothing was measured yet");
         for step in 1..=20 {
             tokio::time::advance(Duration::from_millis(100)).await;
             pace.acknowledged(step * 50);
         }
-        assert_eq!(pace.time_for(1_000), Some(Duration::from_secs(2)));
+        assert_eq!(pace.time_to(2_000), Some(Duration::from_secs(2)));
         tokio::time::advance(STUCK).await;
-        assert_eq!(pace.time_for(1_000), None, "it is stuck");
+        assert_eq!(pace.time_to(2_000), None, "it is stuck");
         // An hour without anything to send is no slowness.
         tokio::time::advance(Duration::from_secs(3600)).await;
-        pace.begin(1_000);
-        assert_eq!(pace.time_for(500), Some(Duration::from_secs(1)));
+        pace.begin();
+        assert_eq!(pace.time_to(1_500), Some(Duration::from_secs(1)));
+        assert_eq!(pace.time_to(1_000), None, "there is nothing left");
     }
 }

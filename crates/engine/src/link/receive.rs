@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
@@ -131,7 +131,6 @@ async fn receive<E: Env>(
         progress,
         reply,
         waiting: None,
-        heard: Instant::now(),
         said: Instant::now(),
     };
     match receiver.welcome(hello).await {
@@ -153,7 +152,6 @@ struct Receiver<E: Env> {
     reply: mpsc::Sender<Reply>,
     /// A batch that the applier has no room for yet. Nothing more is read meanwhile.
     waiting: Option<Batch>,
-    heard: Instant,
     said: Instant,
 }
 
@@ -185,10 +183,9 @@ impl<E: Env> Receiver<E> {
             // While we do not read, silence is our own.
             let silent = match self.waiting {
                 Some(_) => Instant::now() + self.share.dead_after(),
-                None => self.heard + self.share.dead_after(),
+                None => self.reader.silent_at(self.share.dead_after()),
             };
             let beat = self.said + self.share.heartbeat();
-            let arrived = AtomicBool::new(false);
             let step = tokio::select! {
                 biased;
                 _ = settings.changed() => match self.share.settings().parted(&self.from, self.id) {
@@ -216,23 +213,17 @@ impl<E: Env> Receiver<E> {
                                 reply: self.reply.clone(),
                             });
                         }
-                        self.heard = Instant::now();
+                        self.reader.listen_anew();
                         Ok(())
                     }
                     Err(_) => Err(LinkError::Closed),
                 },
-                frame = self.reader.next(|bytes| {
-                    arrived.store(true, Ordering::Relaxed);
-                    share.count_received(&from, bytes);
-                }), if self.waiting.is_none() => match frame {
+                frame = self.reader.next(|bytes| share.count_received(&from, bytes)),
+                    if self.waiting.is_none() => match frame {
                         Ok(frame) => self.hear(frame).await,
                         Err(error) => Err(error),
                     },
-                // As on the other side of the link: part of a frame is a sign of life.
-                _ = sleep_until(silent) => match arrived.load(Ordering::Relaxed) {
-                    true => Ok(()),
-                    false => Err(LinkError::Silent(self.share.dead_after())),
-                },
+                _ = sleep_until(silent) => self.reader.check_silence(self.share.dead_after()),
                 _ = rows.changed() => match self.rows_sent.news(&self.share.board.rows()) {
                     Some(frame) => self.say(&frame).await,
                     None => Ok(()),
@@ -242,14 +233,10 @@ impl<E: Env> Receiver<E> {
             if let Err(error) = step {
                 return error;
             }
-            if arrived.load(Ordering::Relaxed) {
-                self.heard = Instant::now();
-            }
         }
     }
 
     async fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
-        self.heard = Instant::now();
         match frame {
             Frame::Batch(batch) => {
                 self.share.board.count(|counters| counters.batches_received += 1);

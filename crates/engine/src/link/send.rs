@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use chainsync_core::batch::BATCH_BYTES_MAX;
@@ -86,7 +84,7 @@ pub async fn serve<E: Env>(
     let (bulk, bulk_frames) = mpsc::channel(BULK_FRAMES_MAX);
     let (asked, requests) = mpsc::channel(ASKED_MAX);
     let limiting = counting.clone();
-    let limit = move || limiting.0.settings().bandwidth_max.get(&limiting.1).copied();
+    let limit = move || limiting.0.bandwidth_to(&limiting.1);
     let write = write_all(writer, frames, bulk_frames, limit, move |bytes| {
         counting.0.count_sent(&counting.1, bytes);
     });
@@ -152,8 +150,6 @@ struct Sender<E: Env> {
     told: Option<Knowledge>,
     number: u64,
     in_flight: VecDeque<InFlight>,
-    /// Where the journal is acknowledged.
-    acknowledged: u64,
     pace: Pace,
     /// While the receiver is asked what it has already, no pass begins.
     asking: Option<Asking>,
@@ -162,7 +158,6 @@ struct Sender<E: Env> {
     holdings: Arc<Holdings>,
     first_pass: signal::Sender<bool>,
     closing: signal::Receiver<bool>,
-    heard: Instant,
     said: Instant,
 }
 
@@ -170,7 +165,7 @@ impl<E: Env> Sender<E> {
     fn new(
         share: Arc<Share<E>>,
         to: NodeName,
-        reader: FrameReader<ReadHalf<Stream<E>>>,
+        mut reader: FrameReader<ReadHalf<Stream<E>>>,
         welcome: Welcome,
         outbox: Outbox,
         first_pass: signal::Sender<bool>,
@@ -190,7 +185,7 @@ impl<E: Env> Sender<E> {
         knows.hear_row(&welcome.row);
         let mut rows_sent = RowsSent::default();
         rows_sent.hear(&share.board, vec![(to.clone(), welcome.row)]);
-        let now = Instant::now();
+        reader.listen_anew();
         Ok(Self {
             share,
             to,
@@ -203,14 +198,12 @@ impl<E: Env> Sender<E> {
             told: None,
             number: 0,
             in_flight: VecDeque::new(),
-            acknowledged: position,
             pace: Pace::new(position),
             asking,
             holdings: Arc::default(),
             first_pass,
             closing,
-            heard: now,
-            said: now,
+            said: Instant::now(),
         })
     }
 
@@ -232,28 +225,20 @@ impl<E: Env> Sender<E> {
             }
             let share = self.share.clone();
             let to = self.to.clone();
-            let silent = self.heard + self.share.dead_after();
+            let silent = self.reader.silent_at(self.share.dead_after());
             let beat = self.said + self.share.heartbeat();
             let asking = &mut self.asking;
-            let arrived = AtomicBool::new(false);
             let step = tokio::select! {
                 biased;
                 held = answer(asking) => {
                     (self.asking, self.holdings) = (None, Arc::new(held));
                     Ok(())
                 }
-                frame = self.reader.next(|bytes| {
-                    arrived.store(true, Relaxed);
-                    share.count_received(&to, bytes);
-                }) => match frame {
+                frame = self.reader.next(|bytes| share.count_received(&to, bytes)) => match frame {
                     Ok(frame) => self.hear(frame),
                     Err(error) => Err(error),
                 },
-                // Part of a frame is a sign of life: a slow link takes its time for a whole one.
-                _ = sleep_until(silent) => match arrived.load(Relaxed) {
-                    true => Ok(()),
-                    false => Err(LinkError::Silent(self.share.dead_after())),
-                },
+                _ = sleep_until(silent) => self.reader.check_silence(self.share.dead_after()),
                 _ = rows.changed() => {
                     if let Some(frame) = self.rows_sent.news(&self.share.board.rows()) {
                         self.say(&frame);
@@ -271,19 +256,15 @@ impl<E: Env> Sender<E> {
             if let Err(error) = step {
                 return error;
             }
-            if arrived.load(Relaxed) {
-                self.heard = Instant::now();
-            }
         }
     }
 
     fn note(&self) {
-        let left = self.share.index.state().head.saturating_sub(self.acknowledged);
         self.share.board.set_link(Some(crate::board::Link {
             to: self.to.clone(),
             position: self.position,
             in_flight: self.in_flight.len() as u64,
-            left: if left == 0 { None } else { self.pace.time_for(left) },
+            pace: self.pace,
         }));
         self.share.board.set_sending(self.pass.is_some() || !self.in_flight.is_empty());
     }
@@ -348,7 +329,7 @@ impl<E: Env> Sender<E> {
             counters.contents_sent += contents;
         });
         if self.in_flight.is_empty() {
-            self.pace.begin(self.acknowledged);
+            self.pace.begin();
         }
         let (number, bytes, position) = (self.number, frame.len(), self.position);
         self.in_flight.push_back(InFlight { number, bytes, ends, position });
@@ -359,12 +340,11 @@ impl<E: Env> Sender<E> {
 
     /// A batch is on its way for half a second at a limit: what comes behind it waits no longer.
     fn batch_bytes_max(&self) -> usize {
-        let limit = self.share.settings().bandwidth_max.get(&self.to).copied();
+        let limit = self.share.bandwidth_to(&self.to);
         limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(BATCH_BYTES_MAX)
     }
 
     fn hear(&mut self, frame: Frame) -> Result<(), LinkError> {
-        self.heard = Instant::now();
         match frame {
             Frame::Ack(ack) => {
                 let Some(batch) = self.in_flight.pop_front() else {
@@ -376,7 +356,6 @@ impl<E: Env> Sender<E> {
                 if let Some(knowledge) = &ack.knowledge {
                     self.knows.hear_knowledge(knowledge);
                 }
-                self.acknowledged = batch.position;
                 self.pace.acknowledged(batch.position);
                 if batch.ends {
                     self.first_pass.send_replace(true);

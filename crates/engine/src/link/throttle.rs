@@ -19,9 +19,8 @@ impl Throttle {
         Self { paid: Instant::now() }
     }
 
-    /// Waits until `bytes` more may be sent at `limit` bytes a second; `None` is no limit.
-    pub async fn wait(&mut self, bytes: usize, limit: Option<u64>) {
-        let Some(limit) = limit else { return };
+    /// Waits until `bytes` more may be sent at `limit` bytes a second.
+    pub async fn wait(&mut self, bytes: usize, limit: u64) {
         let now = Instant::now();
         let due = self.paid.max(now);
         self.paid = due + Duration::from_secs_f64(bytes as f64 / limit.max(1) as f64);

@@ -199,11 +199,13 @@ impl<E: Env> Job<'_, E> {
                 return Ok(Outcome::LeftAlone);
             }
             let free = published.as_ref().is_none_or(|published| !published.kind.is_live());
-            if attempt == 0 && free && blocks(&desired) {
-                // The call itself finds out whether the name is free.
-                if let Some(outcome) = self.step(path, &mut intent, &desired, &mut published)? {
-                    return Ok(outcome);
-                }
+            // The call itself finds out whether the name is free.
+            if attempt == 0
+                && free
+                && blocks(&desired)
+                && let Some(outcome) = self.step(path, &mut intent, &desired, &mut published)?
+            {
+                return Ok(outcome);
             }
             let stat = self.dirs.stat(path).map_err(ShareError::disk("looking at a path"))?;
             let agrees = match see(published.as_ref(), stat.as_ref(), share.device) {
