@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -171,12 +171,11 @@ pub fn wait_everywhere(world: &World, uploads: &[Upload], patience: Duration) ->
 /// Outside of what is timed: every content on every host, byte for byte.
 pub fn verify(world: &World, uploads: &[Upload]) -> Result<()> {
     let last: BTreeMap<&str, &Upload> = uploads.iter().map(|one| (&*one.path, one)).collect();
-    let mut buffer = vec![0; 1 << 20];
     for (host, name) in NAMES.iter().enumerate() {
         let root = world.share(host);
         for upload in last.values() {
             check_interrupted()?;
-            let found = hash(&root.join(&upload.path), &mut buffer)
+            let found = hash(&root.join(&upload.path))
                 .with_context(|| format!("{name} lacks {}", upload.path))?;
             if found != upload.hash {
                 bail!("{name} has another content in {}", upload.path);
@@ -186,15 +185,8 @@ pub fn verify(world: &World, uploads: &[Upload]) -> Result<()> {
     Ok(())
 }
 
-fn hash(path: &Path, buffer: &mut [u8]) -> io::Result<blake3::Hash> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    loop {
-        match file.read(buffer)? {
-            0 => return Ok(hasher.finalize()),
-            read => hasher.update(&buffer[..read]),
-        };
-    }
+pub fn hash(path: &Path) -> io::Result<blake3::Hash> {
+    Ok(blake3::Hasher::new().update_reader(File::open(path)?)?.finalize())
 }
 
 #[cfg(test)]
@@ -214,9 +206,8 @@ mod tests {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), 120);
-        let mut buffer = vec![0; 1000];
         let first = &uploads[0];
-        assert_eq!(hash(&root.path().join(&first.path), &mut buffer).unwrap(), first.hash);
+        assert_eq!(hash(&root.path().join(&first.path)).unwrap(), first.hash);
         assert_eq!(size_of(&root.path().join(&first.path)), Some(UPLOAD_SIZE as u64));
     }
 }

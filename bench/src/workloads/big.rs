@@ -13,7 +13,7 @@ use crate::hosts::{APOLLO, NAMES};
 use crate::results::RowInfo;
 use crate::shell::{check_interrupted, sleep};
 use crate::systems::settle;
-use crate::tree::{Batch, Pending, Upload, verify, wait};
+use crate::tree::{Batch, Upload, hash, verify, wait_everywhere};
 
 pub const ALONE: Workload = Workload {
     key: "big",
@@ -70,9 +70,7 @@ fn alone(context: &mut Context) -> Result<()> {
     let meter = Meter::start(world)?;
     let began = Instant::now();
     let upload = write_big(&world.share(APOLLO), mib)?;
-    let mut pending =
-        [0, 1, 2].map(|host| Pending::new(world, host, std::slice::from_ref(&upload)));
-    let done = wait(&mut pending, context.scale.patience)?;
+    let done = wait_everywhere(world, std::slice::from_ref(&upload), context.scale.patience)?;
     let beside = meter.stop(world, 0)?;
     verify(world, std::slice::from_ref(&upload))?;
     context.measured(&ALONE.rows[0], mib as f64 / (done - began).as_secs_f64(), beside);
@@ -117,8 +115,7 @@ fn beside(context: &mut Context) -> Result<()> {
         let big = scope.spawn(|| {
             let upload = write_big(&world.share(APOLLO), mib)?;
             let one = std::slice::from_ref(&upload);
-            let mut pending = [0, 1, 2].map(|host| Pending::new(world, host, one));
-            let done = wait(&mut pending, context.scale.patience)?;
+            let done = wait_everywhere(world, one, context.scale.patience)?;
             anyhow::Ok((upload, done))
         });
         let mut trouble = Ok(());
@@ -157,10 +154,4 @@ fn holds(path: &Path, content: &[u8], at: u64) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let at = at + (content.len() - tail.len()) as u64;
     file.read_exact_at(&mut found, at).is_ok() && found == tail
-}
-
-fn hash(path: &Path) -> Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hasher.finalize())
 }

@@ -42,7 +42,7 @@ pub const FILLED: Workload = Workload {
 /// Between two looks of the reader.
 const LOOK_INTERVAL: Duration = Duration::from_micros(150);
 /// What every system can carry for ever: the slowest makes 140.
-pub const STEADY_RATE: u32 = 100;
+const STEADY_RATE: u32 = 100;
 const SAMPLES_MIN: usize = 3;
 /// Drawn, so that nobody's delay of a second is met at the same place each time.
 const PAUSE_MS: std::ops::Range<u64> = 30..130;
@@ -66,27 +66,19 @@ fn filled(context: &mut Context) -> Result<()> {
 
 fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInfo) -> Result<()> {
     let world = context.world;
-    let until = Instant::now() + context.scale.lag;
     let mut sampler = Sampler::new(world, "idle", context.scale.patience);
     let meter = Meter::start(world)?;
-    while Instant::now() < until || sampler.lags.len() < SAMPLES_MIN {
-        sampler.sample()?;
-        sleep(Duration::from_millis(context.random.random_range(PAUSE_MS)))?;
-    }
+    sample_for_a_while(context, &mut sampler)?;
     let beside = meter.stop(world, 0)?;
     verify(world, &sampler.uploads)?;
     sampler.hand_over(context, idle, beside);
     settle(world)?;
 
-    let steady = AtomicBool::new(true);
     let mut sampler = Sampler::new(world, "stormy", context.scale.patience);
     let meter = Meter::start(world)?;
-    let uploads = std::thread::scope(|scope| {
-        let storm = scope.spawn(|| steady_storm(world, STEADY_RATE, &steady));
-        let sampled = sample_during(context, &mut sampler);
-        steady.store(false, Ordering::Relaxed);
-        let uploads = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
-        sampled.map(|()| uploads)
+    let uploads = during_steady_storm(world, || {
+        sleep(WARM_UP)?;
+        sample_for_a_while(context, &mut sampler)
     })?;
     let beside = meter.stop(world, uploads.len() as u64)?;
     wait_everywhere(world, &uploads, context.scale.patience)?;
@@ -96,8 +88,7 @@ fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInf
     Ok(())
 }
 
-fn sample_during(context: &mut Context, sampler: &mut Sampler) -> Result<()> {
-    sleep(WARM_UP)?;
+fn sample_for_a_while(context: &mut Context, sampler: &mut Sampler) -> Result<()> {
     let until = Instant::now() + context.scale.lag;
     while Instant::now() < until || sampler.lags.len() < SAMPLES_MIN {
         sampler.sample()?;
@@ -106,13 +97,27 @@ fn sample_during(context: &mut Context, sampler: &mut Sampler) -> Result<()> {
     Ok(())
 }
 
-/// Uploads on apollo at a fixed rate, while `steady` says so.
-pub fn steady_storm(world: &World, rate: u32, steady: &AtomicBool) -> Result<Vec<Upload>> {
+/// What was uploaded on apollo, at a rate that every system can carry, while `work` was done.
+pub fn during_steady_storm(
+    world: &World,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Upload>> {
+    let steady = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| steady_storm(world, &steady));
+        let worked = work();
+        steady.store(false, Ordering::Relaxed);
+        let uploads = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
+        worked.map(|()| uploads)
+    })
+}
+
+fn steady_storm(world: &World, steady: &AtomicBool) -> Result<Vec<Upload>> {
     let (root, batch) = (world.share(APOLLO), Batch::new("steady"));
     let began = Instant::now();
     let mut uploads = Vec::new();
     for index in 0.. {
-        let due = Duration::from_secs(1) / rate * index;
+        let due = Duration::from_secs(1) / STEADY_RATE * index;
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         if !steady.load(Ordering::Relaxed) {
             break;

@@ -1,12 +1,11 @@
 //! The middle node loses its daemons for a while in the middle of a steady storm: when do the
 //! others agree, and when has it caught up?
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use super::lag::{STEADY_RATE, steady_storm};
+use super::lag::during_steady_storm;
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, CHRONOS, HERMES};
 use crate::results::RowInfo;
@@ -42,16 +41,11 @@ fn run(context: &mut Context) -> Result<()> {
     context.start(&[])?;
     let (world, patience) = (context.world, context.scale.patience);
     let meter = Meter::start(world)?;
-    let steady = AtomicBool::new(true);
     let outage = context.scale.outage;
-    let uploads = std::thread::scope(|scope| {
-        let storm = scope.spawn(|| steady_storm(world, STEADY_RATE, &steady));
-        let away = sleep(BEFORE)
-            .and_then(|()| world.kill(CHRONOS))
-            .and_then(|()| sleep(outage - AFTER_STORM));
-        steady.store(false, Ordering::Relaxed);
-        let uploads = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
-        away.map(|()| uploads)
+    let uploads = during_steady_storm(world, || {
+        sleep(BEFORE)?;
+        world.kill(CHRONOS)?;
+        sleep(outage - AFTER_STORM)
     })?;
     let ended = Instant::now();
     let mut pending: Vec<_> =
