@@ -4,6 +4,7 @@
 //! with what is published, and a path where both agree (an own write among them) ends here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,6 +92,15 @@ impl std::fmt::Display for OverLimit {
 /// was looked at.
 type Seen = (Kind, Option<Bytes>, Stat, i128);
 
+/// What was found where a path should be.
+enum Found {
+    At(Option<Stat>),
+    /// A directory above it is gone, or is something else now.
+    GoneWith(RelPath, Option<Stat>),
+    /// One was gone, and is there again.
+    Unclear,
+}
+
 struct Job<'a, E: Env> {
     share: &'a Share<E>,
     occasion: Occasion,
@@ -150,17 +160,25 @@ impl<E: Env> Share<E> {
 }
 
 impl<E: Env> Job<'_, E> {
+    /// What is at the paths. One that went with a directory above it gives way to that: it may come
+    /// back with it, and nobody would tell of it then.
     fn stat_all(
         &mut self,
         paths: Vec<(RelPath, Urgency)>,
     ) -> Result<Vec<(RelPath, Urgency, Option<Stat>)>, ShareError> {
         let mut stats = Vec::with_capacity(paths.len());
+        let mut above = BTreeMap::new();
         for (path, urgency) in paths {
             if is_own(&path) {
                 continue;
             }
-            match self.dirs.stat(&path) {
-                Ok(stat) => stats.push((path, urgency, stat)),
+            match self.stat(&path) {
+                Ok(Found::At(stat)) => stats.push((path, urgency, stat)),
+                Ok(Found::GoneWith(dir, stat)) => {
+                    above.insert(dir, (urgency, stat));
+                }
+                // All of them are there again.
+                Ok(Found::Unclear) => self.share.hints.add(path, urgency),
                 Err(error) if is_exhausted(&error) => {
                     return Err(ShareError::disk("looking at a path")(error));
                 }
@@ -168,7 +186,29 @@ impl<E: Env> Job<'_, E> {
                 Err(error) => self.problem(&path, &error),
             }
         }
+        stats.extend(above.into_iter().map(|(dir, (urgency, stat))| (dir, urgency, stat)));
         Ok(stats)
+    }
+
+    fn stat(&mut self, path: &RelPath) -> io::Result<Found> {
+        let parent = match self.dirs.parent(path) {
+            Ok(parent) => parent,
+            Err(error) if is_absent(&error) => {
+                for dir in path.ancestors() {
+                    let stat = self.dirs.stat(&dir)?;
+                    if stat.is_none_or(|stat| stat.file_type != FileType::Dir) {
+                        return Ok(Found::GoneWith(dir, stat));
+                    }
+                }
+                return Ok(Found::Unclear);
+            }
+            Err(error) => return Err(error),
+        };
+        match self.share.vfs.stat(&parent, path.name()) {
+            Ok(stat) => Ok(Found::At(Some(stat))),
+            Err(error) if is_absent(&error) => Ok(Found::At(None)),
+            Err(error) => Err(error),
+        }
     }
 
     fn look_at(
@@ -341,7 +381,7 @@ impl<E: Env> Job<'_, E> {
         path: &RelPath,
         stat: &Stat,
         published: Option<&Published>,
-    ) -> std::io::Result<Option<Seen>> {
+    ) -> io::Result<Option<Seen>> {
         let is_new = published.is_none_or(|published| !published.kind.is_live());
         if is_new && self.is_implied(path, stat) {
             self.share.note_implied(path, stat);
@@ -385,11 +425,11 @@ impl<E: Env> Job<'_, E> {
         below.is_ok() && implied
     }
 
-    fn read_symlink(&mut self, path: &RelPath, stat: &Stat) -> std::io::Result<Option<Seen>> {
+    fn read_symlink(&mut self, path: &RelPath, stat: &Stat) -> io::Result<Option<Seen>> {
         let parent = self.dirs.parent(path)?;
         let target = self.share.vfs.read_link(&parent, path.name())?;
         if target.len() > SYMLINK_TARGET_BYTES_MAX {
-            return Err(std::io::ErrorKind::InvalidInput.into());
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         self.touch_parent(path)?;
         Ok(Some((Kind::Symlink { target }, None, *stat, self.looked_ns)))
@@ -397,12 +437,12 @@ impl<E: Env> Job<'_, E> {
 
     /// The directory of a name is made durable, and those above it whose names may not be yet: of
     /// directories that were made a moment ago, or took the place of others.
-    fn touch_parent(&mut self, path: &RelPath) -> std::io::Result<()> {
+    fn touch_parent(&mut self, path: &RelPath) -> io::Result<()> {
         let mut name = path.clone();
         while !self.touched.contains_key(&name.parent()) {
             self.touched.insert(name.parent(), self.dirs.parent(&name)?);
             let Some(dir) = name.parent() else { break };
-            let record = self.reader.record(&dir).map_err(std::io::Error::other)?;
+            let record = self.reader.record(&dir).map_err(io::Error::other)?;
             let published = record.and_then(|record| record.published());
             let known = published.and_then(|published| published.identity);
             let stat = self.dirs.stat(&dir)?;
@@ -415,7 +455,7 @@ impl<E: Env> Job<'_, E> {
     }
 
     /// A large file is hashed elsewhere, and recorded when its digest is there.
-    fn read_large(&mut self, path: &RelPath, urgency: Urgency) -> std::io::Result<Option<Seen>> {
+    fn read_large(&mut self, path: &RelPath, urgency: Urgency) -> io::Result<Option<Seen>> {
         let share = self.share;
         let parent = self.dirs.parent(path)?;
         let file = share.vfs.open_file(&parent, path.name())?;
@@ -450,7 +490,7 @@ impl<E: Env> Job<'_, E> {
         Ok(Some((kind, None, stat, digest.looked_ns)))
     }
 
-    fn read_content(&mut self, path: &RelPath, urgency: Urgency) -> std::io::Result<Option<Seen>> {
+    fn read_content(&mut self, path: &RelPath, urgency: Urgency) -> io::Result<Option<Seen>> {
         let share = self.share;
         let parent = self.dirs.parent(path)?;
         match read_file(&share.vfs, &parent, path.name())? {

@@ -105,6 +105,8 @@ pub enum Point {
     EditAgain,
     /// A content in the archive was beyond its limits.
     Expired,
+    /// A tombstone that others may have dropped refused a change, and went round once more.
+    DeletedAgain,
     /// A peer's change from too far in the future was refused.
     ClockAhead,
     /// A sweep found so much missing that the share was halted.
@@ -121,7 +123,7 @@ pub enum Point {
 
 impl Point {
     /// All of them, in their order: a simulation can tell which were never reached.
-    pub const ALL: [Point; 28] = [
+    pub const ALL: [Point; 29] = [
         Point::TornRead,
         Point::IntentsDurable,
         Point::Published,
@@ -144,6 +146,7 @@ impl Point {
         Point::CopyKept,
         Point::EditAgain,
         Point::Expired,
+        Point::DeletedAgain,
         Point::ClockAhead,
         Point::MassDelete,
         Point::NoRoom,

@@ -46,10 +46,15 @@ enum Kind {
     RemoveDir,
     Symlink,
     Chmod,
+    Swap,
 }
 
 /// Larger contents are announced and fetched in chunks.
 const LARGE: (u64, u64) = (1 << 20, 3 << 20);
+
+/// Where a directory is while it is swapped, and how long it takes to the next step.
+const AWAY: &str = "away";
+const SWAPPED_US_MAX: u64 = 500_000;
 
 impl Operations {
     pub(super) fn draw(rng: &mut Stream, nodes: &[NodeName], clashes: bool) -> Self {
@@ -62,9 +67,10 @@ impl Operations {
             (Kind::RemoveDir, 2),
             (Kind::Symlink, 1),
             (Kind::Chmod, 1),
+            (Kind::Swap, 2),
         ];
         for (kind, weight) in others {
-            if rng.one_in(2) {
+            if (kind != Kind::Swap || clashes) && rng.one_in(2) {
                 weights.push((kind, weight * rng.between(1, 3)));
             }
         }
@@ -103,12 +109,14 @@ impl Operations {
                 true => pick(rng, &bursts) + rng.between(0, 200_000),
                 false => rng.between(0, span.as_micros() as u64),
             };
-            let event = self.operation(plan, rng);
-            plan.add(Duration::from_micros(time), event);
+            for (after, event) in self.operation(plan, rng) {
+                plan.add(Duration::from_micros(time + after), event);
+            }
         }
     }
 
-    fn operation(&self, plan: &Scenario, rng: &mut Stream) -> Event {
+    /// Most are one event. With the microseconds after the first.
+    fn operation(&self, plan: &Scenario, rng: &mut Stream) -> Vec<(u64, Event)> {
         let path = self.file(rng);
         let node = self.writer(plan, rng, &path);
         let mut at = rng.between(1, self.weights.iter().map(|(_, weight)| weight).sum());
@@ -117,7 +125,8 @@ impl Operations {
             at = at.saturating_sub(*weight);
             found
         });
-        match drawn.map_or(Kind::Write, |(kind, _)| *kind) {
+        let event = match drawn.map_or(Kind::Write, |(kind, _)| *kind) {
+            Kind::Swap => return self.swap(rng, &node),
             Kind::Write => self.write(rng, node, path),
             Kind::Delete => Event::Delete(DeleteEvent { node, path: text(path) }),
             Kind::Rename => {
@@ -138,7 +147,30 @@ impl Operations {
                 let mode = *pick(rng, &[0o600, 0o640, 0o644, 0o755, 0o444]);
                 Event::Chmod(ChmodEvent { node, path: text(path), mode })
             }
+        };
+        vec![(0, event)]
+    }
+
+    /// A directory is moved away and back again, with a symlink in its place meanwhile, or nothing.
+    fn swap(&self, rng: &mut Stream, node: &Spanned<String>) -> Vec<(u64, Event)> {
+        let path = self.directory(rng);
+        let node = || node.clone();
+        let dir = || text(path.clone());
+        let away = || text(AWAY.to_owned());
+        let mut events = vec![Event::Rename(RenameEvent { node: node(), from: dir(), to: away() })];
+        if rng.one_in(2) {
+            let target = self.file(rng);
+            events.push(Event::Symlink(SymlinkEvent { node: node(), path: dir(), target }));
+            events.push(Event::Delete(DeleteEvent { node: node(), path: dir() }));
         }
+        events.push(Event::Rename(RenameEvent { node: node(), from: away(), to: dir() }));
+        let mut after = 0;
+        let time = |event| {
+            let time = after;
+            after += log_between(rng, 1, SWAPPED_US_MAX);
+            (time, event)
+        };
+        events.into_iter().map(time).collect()
     }
 
     fn write(&self, rng: &mut Stream, node: Spanned<String>, path: String) -> Event {

@@ -325,6 +325,7 @@ fn probe(event: &Event<'_>, lane: Option<usize>) -> Mark {
         "CopyKept" => (Kind::Note, "gives an edit that lost a name beside the winner"),
         "EditAgain" => (Kind::Note, "makes an edit again that lost to a deletion"),
         "Expired" => (Kind::Note, "removes a content from its archive: it is beyond the limits"),
+        "DeletedAgain" => (Kind::Note, "deletes once more what others may have forgotten"),
         "ClockAhead" => (Kind::Note, "refuses a change that was made in the future"),
         "MassDelete" => (Kind::Note, "finds so much missing that it asks first"),
         "NoRoom" => (Kind::Note, "waits: too little room would be left on the disk"),

@@ -19,7 +19,7 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn place(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
         desired: &Kind,
     ) -> Result<Option<Outcome>, ShareError> {
         self.imply_parents(path)?;
@@ -97,7 +97,7 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn swap(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
         desired: &Kind,
         published: &Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
@@ -134,7 +134,7 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn take(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
         desired: &Kind,
         published: &Option<Published>,
     ) -> Result<Option<Outcome>, ShareError> {
@@ -143,9 +143,10 @@ impl<E: Env> Job<'_, E> {
         let name = match &intent.staged {
             Some(name) if !intent.kind.is_live() => name.clone(),
             staged => {
-                let name = self.reserve(path, intent)?;
                 // A newer content, which is hidden as well.
-                let gone = self.share.discard(staged.clone());
+                let hidden = staged.clone();
+                let name = self.reserve(path, intent)?;
+                let gone = self.share.discard(hidden);
                 gone.map_err(ShareError::disk("removing a staged file"))?;
                 name
             }
@@ -182,9 +183,8 @@ impl<E: Env> Job<'_, E> {
         if desired.is_live() {
             // Before the name is free: one that is gone and not taken again is a deletion to whoever
             // looks at it.
-            match self.staged(path, intent)? {
-                Ok(name) => intent.staged = Some(name),
-                Err(outcome) => return Ok(Some(outcome)),
+            if let Err(outcome) = self.staged(path, intent)? {
+                return Ok(Some(outcome));
             }
         }
         if !self.try_remove_dir(path)? {

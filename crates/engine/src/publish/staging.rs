@@ -19,13 +19,13 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn staged(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
     ) -> Result<Result<String, Outcome>, ShareError> {
         let share = self.share;
         let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
-        if let Some(name) = &intent.staged {
+        if let Some(name) = intent.staged.clone() {
             match share.vfs.stat(&staging, name.as_bytes()) {
-                Ok(_) => return Ok(Ok(name.clone())),
+                Ok(_) => return Ok(Ok(name)),
                 // Somebody emptied staging, or it was lost: nobody fetches what is said to be here.
                 Err(error) if is_absent(&error) => self.name_in_intent(path, intent, None)?,
                 Err(error) => return Err(ShareError::disk("looking into staging")(error)),
@@ -59,7 +59,7 @@ impl<E: Env> Job<'_, E> {
             let _ = share.discard([name]);
             return Err(ShareError::disk("staging")(error));
         }
-        self.name_in_intent(path, intent, Some(&name))?;
+        self.name_in_intent(path, intent, Some(name.clone()))?;
         Ok(Ok(name))
     }
 
@@ -67,22 +67,25 @@ impl<E: Env> Job<'_, E> {
     pub(super) fn reserve(
         &mut self,
         path: &RelPath,
-        intent: &Intent,
+        intent: &mut Intent,
     ) -> Result<String, ShareError> {
         let name = self.share.staging_name();
-        self.name_in_intent(path, intent, Some(&name))?;
+        self.name_in_intent(path, intent, Some(name.clone()))?;
         Ok(name)
     }
 
-    pub(super) fn name_in_intent(
-        &self,
+    /// Whoever tries again, in this round or the next, has to find the name.
+    fn name_in_intent(
+        &mut self,
         path: &RelPath,
-        intent: &Intent,
-        name: Option<&str>,
+        intent: &mut Intent,
+        name: Option<String>,
     ) -> Result<(), ShareError> {
+        intent.staged = name;
         let mut writer = self.share.index.begin()?;
-        writer.put_intent(path, Intent { staged: name.map(str::to_owned), ..intent.clone() });
+        writer.put_intent(path, intent.clone());
         writer.commit(self.share.env.random_u64(), true)?;
+        self.reader = self.share.index.read()?;
         Ok(())
     }
 }
