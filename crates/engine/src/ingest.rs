@@ -160,8 +160,8 @@ impl<E: Env> Share<E> {
 }
 
 impl<E: Env> Job<'_, E> {
-    /// What is at the paths. One that went with a directory above it gives way to that: it may come
-    /// back with it, and nobody would tell of it then.
+    /// What is at the paths, and in the place of a directory with which one of them went: it may come
+    /// back with that, and nobody would tell of it then.
     fn stat_all(
         &mut self,
         paths: Vec<(RelPath, Urgency)>,
@@ -175,7 +175,14 @@ impl<E: Env> Job<'_, E> {
             match self.stat(&path) {
                 Ok(Found::At(stat)) => stats.push((path, urgency, stat)),
                 Ok(Found::GoneWith(dir, stat)) => {
-                    above.insert(dir, (urgency, stat));
+                    stats.push((path, urgency, None));
+                    if self.occasion == Occasion::Publishing {
+                        // What is in its place now may be of this very publication: later.
+                        self.share.unwatch(&dir);
+                        self.share.hints.add(dir, Urgency::Finished);
+                    } else {
+                        above.insert(dir, (urgency, stat));
+                    }
                 }
                 // All of them are there again.
                 Ok(Found::Unclear) => self.share.hints.add(path, urgency),
