@@ -216,6 +216,8 @@ enum PullError {
     /// The peer, or a file that changes under its hands.
     #[error("what came is not what was announced: {0}")]
     Wrong(&'static str),
+    #[error("it is not wanted any more")]
+    Unwanted,
     #[error("staging")]
     Disk(#[from] io::Error),
     #[error(transparent)]
@@ -276,6 +278,9 @@ impl<E: Env> Pull<E> {
             while self.deliveries.try_recv().is_ok() {}
             match self.fetch_by(&outbox).await {
                 Ok(()) => return self.publish().await,
+                Err(PullError::Unwanted) => {
+                    return self.share.remove_partial(&self.wanted.hash).await;
+                }
                 Err(error @ (PullError::Disk(_) | PullError::Share(_))) => return Err(error),
                 Err(error) => last = error,
             }
@@ -423,6 +428,9 @@ impl<E: Env> Pull<E> {
             (partial, result) = job.await;
             if !result? {
                 return Err(PullError::Wrong("a chunk has another hash"));
+            }
+            if !self.is_wanted().await? {
+                return Err(PullError::Unwanted);
             }
         }
     }
