@@ -10,10 +10,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chainsync_core::decide::change_version;
 use chainsync_core::entry::{Merge, merge};
 use chainsync_core::wire::{Ack, Batch, ContentRef, WireError};
-use chainsync_core::{Class, ContentHash, Entry, Kind, NodeName, Published, Record, RelPath};
+use chainsync_core::{Class, ContentHash, Entry, Kind, NodeName, Record, RelPath};
 use chainsync_env::{Env, Point};
 
 use crate::change::Aftermath;
@@ -265,9 +264,8 @@ impl<E: Env> Share<E> {
                 if conflict {
                     self.keep_refused(writer, &entry, content.as_ref(), record.as_ref())?;
                 }
-                if let (true, Some(record)) = (entry.kind.is_live(), &record)
-                    && record.version.concurrent(&entry.version)
-                    && self.may_be_forgotten(record)
+                if let Some(record) = &record
+                    && self.may_be_accepted_elsewhere(&entry, record)
                 {
                     self.delete_again(writer, &entry.path, record, after)?;
                     paths.push(entry.path);
@@ -292,33 +290,6 @@ impl<E: Env> Share<E> {
             }
         }
         Ok(false)
-    }
-
-    /// Whether it is a tombstone that another member may have dropped already: their clocks differ, and
-    /// so does what they wait for.
-    fn may_be_forgotten(&self, record: &Record) -> bool {
-        let age = u64::try_from(self.settings().tombstone_age.as_millis()).unwrap_or(u64::MAX);
-        let made_ms = record.version.stamp.wall_ms;
-        !record.kind.is_live() && made_ms.saturating_add(age / 2) <= self.now_ms()
-    }
-
-    /// Whoever has forgotten the tombstone took what it has refused here, and knows its dot: it goes round
-    /// once more under another one.
-    fn delete_again(
-        &self,
-        writer: &mut Writer,
-        path: &RelPath,
-        record: &Record,
-        after: &mut Aftermath,
-    ) -> Result<(), ShareError> {
-        self.env.probe(Point::DeletedAgain);
-        let author = self.author();
-        let dot = writer.next_dot(author);
-        let (kind, version) = (record.kind.clone(), record.version.clone());
-        let base = Published { kind: kind.clone(), version, identity: None };
-        let version = change_version(Some(&base), 0, author, dot.counter);
-        let entry = Entry { path: path.clone(), kind, version };
-        self.know_and_intend(writer, &entry, Some(record), (None, None), after)
     }
 
     /// Step 3. The caller holds the gate.

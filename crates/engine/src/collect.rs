@@ -5,6 +5,9 @@
 //! dots a link notices that its receiver may still hold what was deleted and gives it a full pass
 //! (`full_pass.rs`), and `collected_stamp`, above which a change begins where there is no entry.
 //!
+//! Members drop a tombstone at different times. What is made without knowledge of it in between, by
+//! somebody who has lost his index, is taken by some and refused by others: these delete it once more.
+//!
 //! Looked for now and then, and only in what has been in the journal for long enough since the last
 //! look; work goes in slices, and the gate is held for one slice at a time.
 
@@ -12,11 +15,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use chainsync_core::{Record, RelPath, VersionVector};
+use chainsync_core::decide::change_version;
+use chainsync_core::{Entry, Published, Record, RelPath, VersionVector};
 use chainsync_env::{Env, Point};
 use tokio::time::{Instant, sleep_until};
 
-use crate::index::{MARKS_MAX, Rows};
+use crate::change::Aftermath;
+use crate::index::{MARKS_MAX, Rows, Writer};
 use crate::link::receive::Chain;
 use crate::share::{Share, ShareError, lock};
 
@@ -77,6 +82,7 @@ async fn look<E: Env>(share: &Arc<Share<E>>, progress: &mut Progress) -> Result<
         share.env.blocking(move || worker.note_age()).await?
     };
     let Some(applied) = share.applied_by_all() else { return Ok(()) };
+    lock(&share.collectable).join(&applied);
     if applied == progress.applied && aged <= progress.looked {
         return Ok(());
     }
@@ -145,6 +151,33 @@ impl<E: Env> Share<E> {
         let links = links.iter().filter_map(Weak::upgrade);
         links.for_each(|link| applied.meet(&link.applied_before()));
         Some(applied)
+    }
+
+    /// Whether what is refused here, for a tombstone, may be taken by a member that has dropped that one.
+    pub fn may_be_accepted_elsewhere(&self, refused: &Entry, known: &Record) -> bool {
+        refused.kind.is_live()
+            && !known.kind.is_live()
+            && known.version.concurrent(&refused.version)
+            && lock(&self.collectable).covers(&known.version.dot)
+    }
+
+    /// Whoever has dropped the tombstone knows its dot, and is not sent it: it goes round once more under
+    /// another one.
+    pub fn delete_again(
+        &self,
+        writer: &mut Writer,
+        path: &RelPath,
+        tombstone: &Record,
+        after: &mut Aftermath,
+    ) -> Result<(), ShareError> {
+        self.env.probe(Point::DeletedAgain);
+        let author = self.author();
+        let dot = writer.next_dot(author);
+        let (kind, version) = (tombstone.kind.clone(), tombstone.version.clone());
+        let base = Published { kind: kind.clone(), version, identity: None };
+        let version = change_version(Some(&base), 0, author, dot.counter);
+        let entry = Entry { path: path.clone(), kind, version };
+        self.know_and_intend(writer, &entry, Some(tombstone), (None, None), after)
     }
 
     /// Notes the head of the journal; returns up to where it is old enough. The caller holds the gate.

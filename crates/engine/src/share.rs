@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use chainsync_core::hints::{Hints, Taken, Urgency};
-use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId, ShareName};
+use chainsync_core::{ContentHash, NodeName, RelPath, ReplicaId, ShareName, VersionVector};
 use chainsync_env::{Env, Point, Vfs, WatchEvent, WatchSink};
 use tokio::sync::Notify;
 
@@ -52,6 +52,8 @@ pub struct Share<E: Env> {
     /// Directories that are only there because something below them is: those that may be removed
     /// without anybody having asked for it.
     pub implied: Mutex<BTreeMap<RelPath, Implied>>,
+    /// What all members had applied at some time of this run: tombstones of it may have been dropped.
+    pub collectable: Mutex<VersionVector>,
     /// Which names are the same file.
     pub links: Mutex<Links>,
     pub hints: Arc<HintQueue>,
@@ -274,6 +276,7 @@ impl<E: Env> Share<E> {
             index: opened.index,
             watch: opened.watch,
             implied: Mutex::default(),
+            collectable: Mutex::default(),
             links: Mutex::default(),
             hints: opened.hints,
             contents: Mutex::default(),
