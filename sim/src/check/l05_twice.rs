@@ -55,17 +55,17 @@ pub(crate) fn twice(ledger: &Ledger, names: &[&str], again: bool) -> Result<(), 
 }
 
 /// How often something above a path, or below it, can have hidden it on a node: a file that was known of
-/// or published, or a symlink, of which only the name is in the ledger.
+/// or published; a symlink, or a directory below it, of which only the name is in the ledger.
 fn hidden(ledger: &Ledger, node: usize, path: &[u8]) -> usize {
     let facts = above(path).flat_map(|name| ledger.at(name)).chain(ledger.below(path));
     let hides =
         |fact: &&Fact| fact.what.puts() || (fact.what == What::Published && fact.node == node);
     let below = [path, b"/"].concat();
     let names = ledger.names_from(&below).take_while(|name| name.starts_with(&below));
-    let names = names.chain(above(path));
+    // Below it directories hide it, too.
+    let names = names.chain(above(path).filter(|name| ledger.was_no_directory(name)));
     let named = |name: &[u8]| 1 + ledger.removals(name) as usize;
-    let names = names.filter(|name| ledger.was_no_directory(name)).map(named);
-    facts.filter(hides).count() + names.sum::<usize>()
+    facts.filter(hides).count() + names.map(named).sum::<usize>()
 }
 
 #[cfg(test)]
