@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::draw::log_between;
-use super::operations::{pick, text};
+use super::operations::{AWAY, pick, text};
 use crate::fs::{CallClass, Trouble};
 use crate::rng::Stream;
 use crate::scenario::{
@@ -109,7 +109,8 @@ impl Faults {
 /// - a node that loses its root and all that says that it has one cannot be told from a new one, and
 ///   begins in the empty mount point;
 /// - a node whose index is lost or rolled back has nothing but the clocks to tell what its edits were
-///   made on, and one of them is wrong: its own, or that of whoever made what it edits.
+///   made on, and one of them is wrong: its own, or that of whoever made what it edits;
+/// - a node whose index is rolled back cannot tell that a directory was moved away and back.
 fn is_excepted(plan: &Scenario, events: &[(Duration, Event)]) -> bool {
     let planned = plan.events.iter().map(|timed| &timed.event);
     let all: Vec<&Event> = planned.chain(events.iter().map(|(_, event)| event)).collect();
@@ -118,6 +119,9 @@ fn is_excepted(plan: &Scenario, events: &[(Duration, Event)]) -> bool {
         match (forgets, other) {
             (Event::WipeIndex(_) | Event::RestoreIndex(_), Event::Clock(_)) => true,
             (Event::WipeIndex(_), Event::UnmountRoot(_)) => node(forgets) == node(other),
+            (Event::RestoreIndex(_), Event::Rename(back)) => {
+                back.from.get_ref() == AWAY && node(forgets) == node(other)
+            }
             _ => false,
         }
     };

@@ -53,7 +53,7 @@ enum Kind {
 const LARGE: (u64, u64) = (1 << 20, 3 << 20);
 
 /// Where a directory is while it is swapped, and how long it takes to the next step.
-const AWAY: &str = "away";
+pub(super) const AWAY: &str = "away";
 const SWAPPED_US_MAX: u64 = 500_000;
 
 impl Operations {
