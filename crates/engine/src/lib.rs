@@ -30,6 +30,7 @@ pub mod node;
 mod open;
 mod pause;
 mod policy;
+mod projection;
 mod publish;
 mod recover;
 mod reload;

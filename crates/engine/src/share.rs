@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::archive::Archive;
 use crate::board::Board;
-use crate::change::Implied;
+
 use crate::config::{Durability, ShareConfig};
 use crate::content::ContentCache;
 use crate::disk::{COOKIES, own_path};
@@ -32,6 +32,7 @@ use crate::large::spares::Spares;
 use crate::link::progress::Progress;
 use crate::links::Links;
 use crate::policy::Heeding;
+use crate::projection::Implied;
 use crate::root::RootTrouble;
 use crate::settings::Settings;
 use crate::signal;

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 
 use chainsync_core::decide::{Effect, Seen, Unsupported, effect, see};
 use chainsync_core::hints::Urgency;
-use chainsync_core::projection::{blocks, is_shadowed};
-use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, Record, RelPath};
+use chainsync_core::projection::blocks;
+use chainsync_core::{ContentHash, FileType, Identity, Kind, Published, RelPath};
 use chainsync_env::{Env, Point, Vfs};
 
 use displaced::Displaced;
@@ -106,34 +106,6 @@ impl<E: Env> Share<E> {
         let left = job.commit(done)?;
         self.doubtful.store(false, Ordering::Relaxed);
         Ok(left)
-    }
-
-    /// What should be on disk at a path, given everything that is known.
-    pub fn desired(
-        &self,
-        rows: &impl Rows,
-        path: &RelPath,
-        record: &Record,
-    ) -> Result<Kind, ShareError> {
-        if !record.kind.is_live() {
-            return Ok(record.kind.clone());
-        }
-        let above = rows.known_above(path)?;
-        // Nothing above that could shadow it, and it shadows nothing: the usual directory.
-        let plain = record.kind.is_dir() && above.iter().all(|(kind, _)| !blocks(kind));
-        let below = if plain { None } else { rows.greatest_live_below(path)? };
-        let above = above.iter().map(|(kind, stamp)| (kind, stamp));
-        let shadowed = is_shadowed(&record.kind, &record.version.stamp, above, below.as_ref());
-        Ok(if shadowed { record.kind.tombstone() } else { record.kind.clone() })
-    }
-
-    /// Whether anything below a path is to be on disk, so that a directory has to be at the path: what
-    /// is not shadowed by a file or symlink there or above.
-    pub fn is_needed_below(&self, rows: &impl Rows, path: &RelPath) -> Result<bool, ShareError> {
-        let Some(below) = rows.greatest_live_below(path)? else { return Ok(false) };
-        let mut above = rows.known_above(path)?;
-        above.extend(rows.record(path)?.map(|record| (record.kind, record.version.stamp)));
-        Ok(above.iter().all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
     }
 }
 
