@@ -77,6 +77,8 @@ struct Job<'a, E: Env> {
     touched: BTreeMap<Option<RelPath>, Arc<<E::Vfs as Vfs>::Dir>>,
     /// Something has happened at the name at hand that only a look at the disk can tell.
     effected: bool,
+    /// A change was looked for on the way: other names may have to show something else now.
+    looked: bool,
 }
 
 impl<E: Env> Share<E> {
@@ -94,6 +96,7 @@ impl<E: Env> Share<E> {
             files: Vec::new(),
             touched: BTreeMap::new(),
             effected: false,
+            looked: false,
         };
         let mut done: BTreeMap<RelPath, (Intent, Outcome)> = BTreeMap::new();
         for _ in 0..ROUNDS_MAX {
@@ -222,6 +225,7 @@ impl<E: Env> Job<'_, E> {
                 // A change that nobody looked at yet. It is recorded first, and may win.
                 share.look(vec![(path.clone(), Urgency::Finished)], Occasion::Publishing)?;
                 self.reader = share.index.read()?;
+                self.looked = true;
                 self.dirs.forget(path);
                 match self.reader.record(path)? {
                     Some(now) if now.published() != published => {
@@ -287,7 +291,7 @@ impl<E: Env> Job<'_, E> {
     }
 
     fn commit(self, done: BTreeMap<RelPath, (Intent, Outcome)>) -> Result<Unpublished, ShareError> {
-        let Job { share, files, touched, .. } = self;
+        let Job { share, files, touched, looked, .. } = self;
         let mut left = Unpublished::default();
         if done.is_empty() {
             return Ok(left);
@@ -306,8 +310,16 @@ impl<E: Env> Job<'_, E> {
                     if !kind.is_live() {
                         after.gone.push(path.clone());
                     }
+                    let due = looked
+                        && match writer.record(&path)? {
+                            Some(known) => share.desired(&writer, &path, &known)? != kind,
+                            None => false,
+                        };
+                    if due {
+                        after.publish.push(path.clone());
+                    }
                     let now = Published { kind, version: intent.version.clone(), identity };
-                    record_published(&mut writer, &path, &intent, now, used, &mut after)?;
+                    record_published(&mut writer, &path, &intent, now, (used, due), &mut after)?;
                     if let Some(displaced) = displaced {
                         durable |= share.settle(&mut writer, &path, *displaced, &mut after)?;
                     }
@@ -334,23 +346,28 @@ impl<E: Env> Job<'_, E> {
     }
 }
 
-/// `used`: the name in staging that was needed.
+/// `used`: the name in staging that was needed. `due`: something else is to be published by now.
 fn record_published(
     writer: &mut Writer,
     path: &RelPath,
     intent: &Intent,
     now: Published,
-    used: Option<String>,
+    (used, due): (Option<String>, bool),
     after: &mut Aftermath,
 ) -> Result<(), ShareError> {
     let Some(mut record) = writer.record(path)? else { return Ok(()) };
     record.publish(now);
     writer.put_record(path, record);
     let current = writer.intent(path)?;
-    if current.as_ref().is_some_and(|current| current.version.dot == intent.version.dot) {
+    if let Some(current) = current.filter(|current| current.version.dot == intent.version.dot) {
+        if due {
+            let staged = current.staged.clone().filter(|name| used.as_ref() != Some(name));
+            writer.put_intent(path, Intent { staged, ..current });
+            return Ok(());
+        }
         writer.remove_intent(path)?;
         // A staged content that was not needed, because only metadata changed.
-        if let Some(name) = current.and_then(|current| current.staged)
+        if let Some(name) = current.staged
             && used.as_ref() != Some(&name)
             && intent.kind.is_live()
         {
