@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, builder::PossibleValuesParser};
 
-use crate::workloads;
+use crate::workloads::{self, Workload};
 
 /// Keys of everything that can be measured.
 pub const SYSTEMS: [&str; 6] =
@@ -79,14 +79,26 @@ impl Args {
         self.systems.is_empty() || self.systems.iter().any(|one| one == system)
     }
 
-    pub fn wants_workload(&self, key: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|one| one == key)
+    pub fn wants_workload(&self, workload: &Workload) -> bool {
+        match self.only.is_empty() {
+            true => !workload.only_if_named,
+            false => self.only.iter().any(|one| one == workload.key),
+        }
+    }
+
+    /// What has to be asked for by name is what needs them.
+    pub fn wants_large_disks(&self) -> bool {
+        workloads::ALL.iter().any(|one| one.only_if_named && self.wants_workload(one))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn workload(key: &str) -> &'static Workload {
+        workloads::ALL.iter().find(|one| one.key == key).unwrap()
+    }
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(line.split_whitespace())
@@ -98,15 +110,23 @@ mod tests {
         assert_eq!((args.repeat(), args.seed, args.is_full()), (3, 1, true));
         let args = parse("bench --quick").unwrap();
         assert_eq!((args.repeat(), args.is_full()), (1, false));
-        assert!(args.wants("rsync") && args.wants_workload("lag"));
+        assert!(args.wants("rsync") && args.wants_workload(workload("lag")));
+        assert!(!args.wants_workload(workload("million")) && !args.wants_large_disks());
     }
 
     #[test]
     fn a_choice() {
         let args = parse("bench --only storm,lag --systems chainsync,rsync --repeat 5").unwrap();
         assert!(args.wants("rsync") && !args.wants("syncthing"));
-        assert!(args.wants_workload("storm") && !args.wants_workload("idle"));
+        assert!(args.wants_workload(workload("storm")) && !args.wants_workload(workload("idle")));
         assert_eq!((args.repeat(), args.is_full()), (5, false));
+    }
+
+    #[test]
+    fn what_takes_long_is_asked_for_by_name() {
+        let args = parse("bench --only million --systems chainsync").unwrap();
+        assert!(args.wants_workload(workload("million")) && args.wants_large_disks());
+        assert!(!args.wants_workload(workload("burst")));
     }
 
     #[test]

@@ -40,7 +40,29 @@ impl Group {
 
     /// The largest resident sizes that the living processes ever had, together.
     pub fn peak_memory(&self) -> u64 {
-        self.pids().into_iter().filter_map(peak_memory_of).sum()
+        self.pids().into_iter().filter_map(|pid| memory_of(pid, "VmHWM:")).sum()
+    }
+
+    /// What the living processes have resident now, together.
+    pub fn memory(&self) -> u64 {
+        self.pids().into_iter().filter_map(|pid| memory_of(pid, "VmRSS:")).sum()
+    }
+
+    /// From now on [`peak_memory`](Self::peak_memory) counts anew (proc(5), clear_refs).
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        for pid in self.pids() {
+            fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM to all, and waits until they have ended.
+    pub fn terminate(&self) -> Result<()> {
+        for pid in self.pids() {
+            // SAFETY: kill has no conditions; the processes are ours.
+            unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+        }
+        self.wait_until_empty()
     }
 
     /// SIGKILL to all.
@@ -81,8 +103,8 @@ fn mount() -> Result<PathBuf> {
     of_version_2.context("no cgroup2 file system is mounted")
 }
 
-fn peak_memory_of(pid: u32) -> Option<u64> {
+fn memory_of(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::group::Group;
 use crate::process;
@@ -23,6 +23,8 @@ pub const HERMES: usize = 2;
 /// Sparse. The largest workload holds 1 GiB four times for a moment: share, temporary file, state.
 const IMAGE_SIZE: &str = "8G";
 const ONE_IMAGE_SIZE: &str = "16G";
+/// For a million files, and once more while a host joins empty.
+const LARGE_IMAGE_SIZE: &str = "48G";
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct Host {
@@ -65,7 +67,8 @@ impl Host {
 }
 
 impl World {
-    pub fn new(one_image: bool, keep: bool) -> Result<Self> {
+    /// `large`: its disks hold a million files.
+    pub fn new(one_image: bool, large: bool, keep: bool) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("chainsync-bench.").tempdir()?;
         let mut world = Self {
             hosts: Vec::new(),
@@ -75,7 +78,7 @@ impl World {
             keep,
             temporary: Some(temporary),
         };
-        world.disks(one_image).context("cannot make the disks")?;
+        world.disks(one_image, large).context("cannot make the disks")?;
         world.network().context("cannot make the network; are you root?")?;
         Ok(world)
     }
@@ -134,6 +137,19 @@ impl World {
         host.group.wait_until_empty()
     }
 
+    /// All processes of a host are asked to end, as a service manager does it.
+    pub fn terminate(&self, host: usize) -> Result<()> {
+        let host = &self.hosts[host];
+        // Waited for beside: a process that nobody has waited for still counts as one.
+        std::thread::scope(|scope| {
+            let ended = scope.spawn(|| host.group.terminate());
+            for mut child in host.children().drain(..) {
+                child.wait()?;
+            }
+            ended.join().map_err(|_| anyhow!("ending a host panicked"))?
+        })
+    }
+
     pub fn stop(&self) -> Result<()> {
         (0..self.hosts.len()).try_for_each(|host| self.kill(host))
     }
@@ -146,6 +162,15 @@ impl World {
     /// Of the host that needed most.
     pub fn peak_memory(&self) -> u64 {
         self.hosts.iter().map(|host| host.group.peak_memory()).max().unwrap_or(0)
+    }
+
+    /// What the host that needs most has resident now.
+    pub fn memory(&self) -> u64 {
+        self.hosts.iter().map(|host| host.group.memory()).max().unwrap_or(0)
+    }
+
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        self.hosts.iter().try_for_each(|host| host.group.forget_peak_memory())
     }
 
     /// Bytes that each host has sent.
@@ -167,11 +192,15 @@ impl World {
         format!("{}-{name}", self.prefix)
     }
 
-    fn disks(&mut self, one_image: bool) -> Result<()> {
+    fn disks(&mut self, one_image: bool, large: bool) -> Result<()> {
         let images = if one_image { &["all"][..] } else { &NAMES[..] };
+        let size = match (large, one_image) {
+            (true, _) => LARGE_IMAGE_SIZE,
+            (false, true) => ONE_IMAGE_SIZE,
+            (false, false) => IMAGE_SIZE,
+        };
         for image in images {
             let file = self.directory.join(format!("{image}.img"));
-            let size = if one_image { ONE_IMAGE_SIZE } else { IMAGE_SIZE };
             output("truncate", &["-s", size, &file.display().to_string()])?;
             self.loops.push(Loop::new(&file, self.directory.join(image))?);
         }

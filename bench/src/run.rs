@@ -52,7 +52,8 @@ pub fn run(args: &Args) -> Result<bool> {
 
 fn list() {
     for workload in &workloads::ALL {
-        println!("{:10} {}", workload.key, workload.about);
+        let asked = if workload.only_if_named { " (only if named by --only)" } else { "" };
+        println!("{:10} {}{asked}", workload.key, workload.about);
     }
     println!("\nsystems: {}", crate::args::SYSTEMS.join(", "));
 }
@@ -95,7 +96,7 @@ fn measure(args: &Args) -> Result<Results> {
     let mut random = ChaCha8Rng::seed_from_u64(args.seed);
     let jobs = plan(args, systems.len(), &limits, &mut random);
     results.settings.push(repetitions(args));
-    let mut world = World::new(args.one_image, args.keep)?;
+    let mut world = World::new(args.one_image, args.wants_large_disks(), args.keep)?;
     let mut clock = Clock::new(jobs.len());
     let before = (busy(), own());
     for (number, job) in jobs.iter().enumerate() {
@@ -145,7 +146,7 @@ fn plan(args: &Args, systems: usize, limits: &[Limit], random: &mut ChaCha8Rng) 
     for repetition in 0..args.repeat() {
         let mut round = Vec::new();
         for (index, workload) in workloads::ALL.iter().enumerate() {
-            if !args.wants_workload(workload.key) || repetition >= workload.repeats_max {
+            if !args.wants_workload(workload) || repetition >= workload.repeats_max {
                 continue;
             }
             let job = |subject| Job { workload: index, subject };
@@ -311,7 +312,7 @@ fn beside(others: Duration, took: Duration, cores: usize) -> String {
 fn repetitions(args: &Args) -> String {
     let fewer: Vec<_> = workloads::ALL
         .iter()
-        .filter(|one| one.repeats_max < args.repeat() && args.wants_workload(one.key))
+        .filter(|one| one.repeats_max < args.repeat() && args.wants_workload(one))
         .map(|one| format!("{} {}", one.key, one.repeats_max))
         .collect();
     let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };

@@ -12,6 +12,7 @@ use crate::hosts::{NAMES, World};
 use crate::shell::check_interrupted;
 
 /// Enough that a storm meets directories that do not exist yet, few enough that each gets many.
+/// Of a batch, unless it is told otherwise.
 const DIRECTORIES: u64 = 50;
 /// An avatar.
 pub const UPLOAD_SIZE: usize = 5120;
@@ -33,15 +34,16 @@ pub struct Upload {
 pub struct Batch {
     pub label: String,
     pub size: usize,
+    pub directories: u64,
 }
 
 impl Batch {
     pub fn new(label: impl Into<String>) -> Self {
-        Self { label: label.into(), size: UPLOAD_SIZE }
+        Self { label: label.into(), size: UPLOAD_SIZE, directories: DIRECTORIES }
     }
 
     pub fn path(&self, index: u64) -> String {
-        format!("d{:02}/{}-{index:06}.jpg", index % DIRECTORIES, self.label)
+        format!("d{:02}/{}-{index:06}.jpg", index % self.directories, self.label)
     }
 
     /// Create, write, close; as a web application does.
@@ -85,6 +87,7 @@ pub fn fill(world: &World, batch: &Batch, files: u64) -> Result<Vec<Upload>> {
         let root = world.share(host);
         uploads = batch.write_all(&root, 0..files)?;
         for upload in &uploads {
+            check_interrupted()?;
             File::options().write(true).open(root.join(&upload.path))?.set_times(times)?;
         }
     }

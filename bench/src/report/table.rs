@@ -90,6 +90,9 @@ fn shown(row: &Row, cell: Option<&Cell>, ours: Option<&Cell>, is_ours: bool) -> 
     if cell.beside("without_the_middle") == Some(0.0) {
         text += ", only when it was back";
     }
+    if let Some(find) = cell.beside("find_s") {
+        let _ = write!(text, ", `find` {}", number(find));
+    }
     if let Some(synced) = cell.beside("files_per_s_synced") {
         let _ = write!(text, ", synced {}", number(synced));
     }
@@ -122,6 +125,37 @@ fn cost_table(text: &mut String, results: &Results) {
             "MiB",
             1.0,
         ),
+        (
+            "million-start",
+            "peak_memory_mib",
+            "a million files: peak memory of a host's daemons at the first start",
+            "MiB",
+            1.0,
+        ),
+        (
+            "million-storm",
+            "peak_memory_mib",
+            "a million files: peak memory of a host's daemons in the storm",
+            "MiB",
+            1.0,
+        ),
+        (
+            "million-join",
+            "peak_memory_mib",
+            "a million files: peak memory of a host's daemons while one joins",
+            "MiB",
+            1.0,
+        ),
+        ("burst", "peak_memory_mib", "burst: peak memory of a host's daemons", "MiB", 1.0),
+        ("burst", "memory_after_mib", "burst: memory of a host's daemons afterwards", "MiB", 1.0),
+        (
+            "burst",
+            "backlog_most",
+            "burst: the most that the writing host said is left",
+            "changes",
+            1.0,
+        ),
+        ("burst", "seconds_left_most", "burst: the longest that it said it would take", "s", 1.0),
         ("idle-cpu", "peak_memory_mib", "idle: peak memory of a host's daemons", "MiB", 1.0),
     ];
     let daemons: Vec<_> =

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{System, first_line};
+use super::{Backlog, System, first_line};
 use crate::hosts::{NAMES, World};
 
 const PORT: u16 = 7420;
 const KEYGEN_TIMEOUT: Duration = Duration::from_secs(10);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Chainsync {
     binary: PathBuf,
@@ -76,5 +77,18 @@ impl System for Chainsync {
             command.env_remove(name);
         }
         world.spawn(host, command)
+    }
+
+    fn backlog(&self, world: &World, host: usize) -> Result<Option<Backlog>> {
+        let mut status = Command::new(&self.binary);
+        // The socket is on the host's disk, and seen from outside as well.
+        let socket = world.hosts[host].disk.join("control.sock");
+        status.args(["status", "--json", "--socket"]).arg(socket);
+        let status: serde_json::Value =
+            serde_json::from_str(&crate::shell::output_of(status, STATUS_TIMEOUT)?)?;
+        let share = &status["shares"][0];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+        let changes = number(&share["unread"]) + number(&share["link"]["behind"]);
+        Ok(Some(Backlog { changes, seconds_left: share["link"]["seconds_left"].as_u64() }))
     }
 }

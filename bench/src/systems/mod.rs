@@ -25,8 +25,16 @@ const SETTLED_ROUNDS: usize = 3;
 /// In a round, all hosts together. The daemons' idle ticks stay below.
 const SETTLED_CPU: Duration = Duration::from_millis(20);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(15);
 
-pub trait System {
+/// What a system tells its operator about what is still to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Backlog {
+    pub changes: u64,
+    pub seconds_left: Option<u64>,
+}
+
+pub trait System: Sync {
     /// In arguments and JSON.
     fn key(&self) -> &'static str;
     fn title(&self) -> &'static str;
@@ -36,6 +44,12 @@ pub trait System {
     fn configure(&mut self, world: &World) -> Result<String>;
     /// Starts all daemons of one host, for the first time or again.
     fn start(&self, world: &World, host: usize) -> Result<()>;
+    /// How many changes a host says are not on all others yet, and how many seconds that takes. Not
+    /// used for anything but to see whether an operator is told.
+    fn backlog(&self, _world: &World, _host: usize) -> Result<Option<Backlog>> {
+        Ok(None)
+    }
+
     /// Between the starts of two hosts.
     fn stagger(&self) -> Duration {
         Duration::ZERO
@@ -59,6 +73,17 @@ pub fn all(binary: &Path) -> Vec<Box<dyn System>> {
 
 /// Starts everything and waits until a file from each host reaches all, and then until it is quiet.
 pub fn start(system: &dyn System, world: &World, filled: &[Upload]) -> Result<()> {
+    launch(system, world, filled, READY_TIMEOUT)?;
+    settle(world)
+}
+
+/// The same, without waiting for quiet.
+pub fn launch(
+    system: &dyn System,
+    world: &World,
+    filled: &[Upload],
+    patience: Duration,
+) -> Result<()> {
     for host in 0..NAMES.len() {
         if !filled.is_empty() {
             system.adopt(world, host).context("cannot take the filled tree over")?;
@@ -68,13 +93,12 @@ pub fn start(system: &dyn System, world: &World, filled: &[Upload]) -> Result<()
         system.start(world, host)?;
         sleep(system.stagger())?;
     }
-    probe(world).context("the hosts do not get through to each other")?;
-    settle(world)
+    probe(world, patience).context("the hosts do not get through to each other")
 }
 
 /// A file from each host, until three of one attempt are everywhere.
-fn probe(world: &World) -> Result<()> {
-    let attempts = READY_TIMEOUT.as_secs() / PROBE_TIMEOUT.as_secs();
+fn probe(world: &World, patience: Duration) -> Result<()> {
+    let attempts = patience.as_secs() / PROBE_TIMEOUT.as_secs();
     let mut trouble = None;
     for attempt in 0..attempts {
         let mut uploads = Vec::new();
@@ -107,6 +131,12 @@ pub fn settle(world: &World) -> Result<()> {
         before = now;
     }
     Ok(())
+}
+
+/// Until the daemons have been quiet for so long that they have given back what they do not need.
+pub fn rest(world: &World) -> Result<()> {
+    settle(world)?;
+    sleep(REST)
 }
 
 /// The first line of what a program says about itself.

@@ -33,6 +33,7 @@ pub const ALONE: Workload = Workload {
         },
     ],
     repeats_max: 2,
+    only_if_named: false,
     run: alone,
 };
 
@@ -54,6 +55,7 @@ pub const BESIDE: Workload = Workload {
         },
     ],
     repeats_max: 2,
+    only_if_named: false,
     run: beside,
 };
 
@@ -78,7 +80,7 @@ fn alone(context: &mut Context) -> Result<()> {
 
     // Not at a border of anybody's blocks.
     let at = (mib / 2) * MIB as u64 + 12_345;
-    let edit = Batch { label: "edit".to_owned(), size: MIB }.content(0);
+    let edit = Batch { size: MIB, ..Batch::new("edit") }.content(0);
     let meter = Meter::start(world)?;
     let began = Instant::now();
     let file = File::options().write(true).open(world.share(APOLLO).join(NAME))?;
@@ -138,7 +140,7 @@ fn write_big(root: &Path, mib: u64) -> Result<Upload> {
     use std::io::Write;
     let mut file = File::create(root.join(NAME))?;
     let mut hasher = blake3::Hasher::new();
-    let batch = Batch { label: "big".to_owned(), size: MIB };
+    let batch = Batch { size: MIB, ..Batch::new("big") };
     for index in 0..mib {
         let block = batch.content(index);
         hasher.update(&block);

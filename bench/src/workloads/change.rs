@@ -28,6 +28,7 @@ pub const CHANGE: Workload = Workload {
         },
     ],
     repeats_max: 2,
+    only_if_named: false,
     run,
 };
 
@@ -41,7 +42,7 @@ fn run(context: &mut Context) -> Result<()> {
     let meter = Meter::start(world)?;
     let began = Instant::now();
     // Another size: then a look need not read the content to see which version is there.
-    let new = Batch { label: "new".to_owned(), size: old.size + 1 };
+    let new = Batch { size: old.size + 1, ..Batch::new("new") };
     let overwritten = (0..context.scale.changed)
         .step_by(5)
         .map(|index| crate::tree::write(&root, &old.path(index), &new.content(index)))

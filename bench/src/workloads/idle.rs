@@ -26,6 +26,7 @@ pub const IDLE: Workload = Workload {
         },
     ],
     repeats_max: 1,
+    only_if_named: false,
     run,
 };
 

@@ -25,6 +25,7 @@ pub const EMPTY: Workload = Workload {
         row("lag-storm", "lag in an empty tree, steady storm (p50)"),
     ],
     repeats_max: usize::MAX,
+    only_if_named: false,
     run: empty,
 };
 
@@ -36,6 +37,7 @@ pub const FILLED: Workload = Workload {
         row("lag-tree-storm", "lag in a filled tree, steady storm (p50)"),
     ],
     repeats_max: usize::MAX,
+    only_if_named: false,
     run: filled,
 };
 
@@ -88,7 +90,7 @@ fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInf
     Ok(())
 }
 
-fn sample_for_a_while(context: &mut Context, sampler: &mut Sampler) -> Result<()> {
+pub fn sample_for_a_while(context: &mut Context, sampler: &mut Sampler) -> Result<()> {
     let until = Instant::now() + context.scale.lag;
     while Instant::now() < until || sampler.lags.len() < SAMPLES_MIN {
         sampler.sample()?;

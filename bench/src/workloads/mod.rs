@@ -2,9 +2,11 @@
 //! on fresh disks, and checks every content after the measurement.
 
 mod big;
+mod burst;
 mod change;
 mod idle;
 mod lag;
+mod million;
 mod nested;
 mod outage;
 mod storm;
@@ -28,10 +30,12 @@ pub struct Workload {
     pub rows: &'static [RowInfo],
     /// Long and steady ones are not repeated as often as asked for.
     pub repeats_max: usize,
+    /// Takes long and needs large disks: not part of a run of everything.
+    pub only_if_named: bool,
     pub run: fn(&mut Context) -> Result<()>,
 }
 
-pub static ALL: [Workload; 10] = [
+pub static ALL: [Workload; 12] = [
     storm::ON_ONE,
     storm::ON_ALL,
     lag::EMPTY,
@@ -42,6 +46,8 @@ pub static ALL: [Workload; 10] = [
     big::BESIDE,
     outage::OUTAGE,
     idle::IDLE,
+    million::MILLION,
+    burst::BURST,
 ];
 
 /// How much of everything.

@@ -20,6 +20,7 @@ pub const NESTED: Workload = Workload {
         higher_is_better: true,
     }],
     repeats_max: usize::MAX,
+    only_if_named: false,
     run,
 };
 

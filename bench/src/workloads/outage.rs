@@ -30,6 +30,7 @@ pub const OUTAGE: Workload = Workload {
         },
     ],
     repeats_max: 2,
+    only_if_named: false,
     run,
 };
 

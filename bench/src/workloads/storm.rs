@@ -8,13 +8,14 @@ use super::{Context, Meter, Scale, Workload};
 use crate::hosts::{APOLLO, NAMES, World};
 use crate::results::{Measurement, RowInfo};
 use crate::systems::limits::Limit;
-use crate::tree::{Batch, verify, wait_everywhere};
+use crate::tree::{Batch, Upload, verify, wait_everywhere};
 
 pub const ON_ONE: Workload = Workload {
     key: "storm",
     about: "uploads on one node as fast as they can be written",
     rows: &[STORM],
     repeats_max: usize::MAX,
+    only_if_named: false,
     run: on_one,
 };
 
@@ -23,6 +24,7 @@ pub const ON_ALL: Workload = Workload {
     about: "the same number, a third on each node at once",
     rows: &[STORM_ALL],
     repeats_max: usize::MAX,
+    only_if_named: false,
     run: on_all,
 };
 
@@ -46,21 +48,9 @@ fn on_all(context: &mut Context) -> Result<()> {
 fn storm(context: &mut Context, writers: &[usize]) -> Result<()> {
     context.start(&[])?;
     let world = context.world;
-    let each = context.scale.files / writers.len() as u64;
     let meter = Meter::start(world)?;
     let began = Instant::now();
-    let uploads = std::thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for writer in writers {
-            let (root, batch) = (world.share(*writer), Batch::new(NAMES[*writer]));
-            threads.push(scope.spawn(move || batch.write_all(&root, 0..each)));
-        }
-        let mut uploads = Vec::new();
-        for thread in threads {
-            uploads.extend(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
-        }
-        anyhow::Ok(uploads)
-    })?;
+    let uploads = write_as_fast_as_possible(world, writers, context.scale.files)?;
     let wrote = began.elapsed();
     let done = wait_everywhere(world, &uploads, context.scale.patience)?;
     let took = (done - began).as_secs_f64();
@@ -70,6 +60,27 @@ fn storm(context: &mut Context, writers: &[usize]) -> Result<()> {
     let row = if writers.len() == 1 { &ON_ONE.rows[0] } else { &ON_ALL.rows[0] };
     context.measured(row, uploads.len() as f64 / took, beside);
     Ok(())
+}
+
+/// So many files, an equal part on each of the writers.
+pub fn write_as_fast_as_possible(
+    world: &World,
+    writers: &[usize],
+    files: u64,
+) -> Result<Vec<Upload>> {
+    let each = files / writers.len() as u64;
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for writer in writers {
+            let (root, batch) = (world.share(*writer), Batch::new(NAMES[*writer]));
+            threads.push(scope.spawn(move || batch.write_all(&root, 0..each)));
+        }
+        let mut uploads = Vec::new();
+        for thread in threads {
+            uploads.extend(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
+        }
+        Ok(uploads)
+    })
 }
 
 /// The same files, copied. Written beforehand: a copy has no way to begin with the first of them.
