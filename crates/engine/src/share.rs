@@ -27,7 +27,7 @@ use crate::guard::Sweeping;
 use crate::index::{Index, IndexError, Intent};
 use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
-use crate::large::pull::Pulls;
+use crate::large::queue::Pulls;
 use crate::large::spares::Spares;
 use crate::link::progress::Progress;
 use crate::links::Links;

@@ -4,9 +4,11 @@
 //!   finds its hash ready.
 //! - [`chunks`]: cutting a file into the chunks of its recipe, and keeping recipes at hand.
 //! - [`partial`]: a content being put together in staging, from what is here and what arrives.
-//! - [`pull`]: fetching a content that an entry announced. One that was interrupted goes on where it
-//!   was: every chunk of the partial file is held against the recipe, none is taken on trust.
+//! - [`queue`]: which contents are to be fetched, which are being fetched, and when to ask again.
+//! - [`pull`]: fetching one of them. One that was interrupted goes on where it was: every chunk of the
+//!   partial file is held against the recipe, none is taken on trust.
 //! - [`spares`]: contents that are here under another name, or were a moment ago.
+//! - [`window`]: how much of a content is under way at a time, so that small files do not wait for it.
 //!
 //! Nothing here holds more than a few chunks of a content in memory.
 
@@ -15,7 +17,9 @@ pub mod chunks;
 pub mod digest;
 pub mod partial;
 pub mod pull;
+pub mod queue;
 pub mod spares;
+pub mod window;
 
 /// Read at a time.
 const READ_BYTES: usize = 256 << 10;

@@ -1,4 +1,4 @@
-//! Fetching contents that entries announced and this node does not have.
+//! Fetching a content that an entry announced and this node does not have.
 //!
 //! ```text
 //! downstream                              upstream
@@ -10,201 +10,42 @@
 //!     (hashes the whole, publishes)
 //! ```
 //!
-//! A peer that has not got the content itself yet says so, and is asked again. A connection that
-//! ends costs what was under way on it; the next try goes on from the partial file.
+//! A peer that has not got the content itself yet says so, and is asked again (see
+//! [`queue`](super::queue)). A connection that ends costs what was under way on it; the next try goes
+//! on from the partial file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chainsync_core::recipe::{ChunkSizes, Recipe};
-use chainsync_core::wire::{Chunk, Frame, RecipePart, Want, WantRecipe};
+use chainsync_core::wire::{Frame, Want, WantRecipe};
 use chainsync_core::{ContentHash, RelPath};
 use chainsync_env::{Env, Vfs};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::abandon::NOWHERE_FOR;
 use super::chunks::Cutting;
-use super::digest::sleep_until_some;
 use super::partial::{Partial, Source};
+use super::queue::{Delivered, Wanted};
+use super::window::Window;
 use crate::disk::{Dirs, is_absent};
 use crate::index::Rows;
 use crate::link::connection::encode;
-use crate::link::receive::Chain;
 use crate::share::{Share, ShareError, lock};
 
-/// Contents fetched at a time: one that its upstream does not have yet holds up no other.
-const PULLS_MAX: usize = 4;
-/// Contents that wait their turn. The rest is asked for again when publishing is tried again.
-const WAITING_MAX: usize = 4096;
-/// Bytes asked for and not here yet: what a 1 Gbit link carries in 35 ms.
-const WINDOW_BYTES: u64 = 4 << 20;
 /// Ranges asked for and not here yet.
 const WINDOW_RANGES: usize = 32;
-/// Neighbouring chunks are asked for together up to this.
-const RANGE_BYTES_MAX: u64 = 1 << 20;
-/// Frames of one pull between the connection and the pull. A full window takes half of it.
-const DELIVERIES_MAX: usize = 512;
-/// Before asking again for what nobody had, then twice as long, and so on.
-const AGAIN_MIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// Neighbouring chunks are asked for together up to this: what a small file waits for at each hop.
+pub const RANGE_BYTES_MAX: u64 = 256 << 10;
 /// A peer that says nothing about a content for so long is asked for another one first. Long: it may
 /// have to read some hundred gigabytes to find the recipe.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What is to be fetched and what is being fetched.
-#[derive(Default)]
-pub struct Pulls {
-    state: Mutex<State>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: BTreeMap<ContentHash, Wanted>,
-    active: BTreeMap<ContentHash, Active>,
-}
-
-#[derive(Debug, Clone)]
-struct Wanted {
-    /// Where it is to be published, first of all.
-    path: RelPath,
-    hash: ContentHash,
-    size: u64,
-    due: Instant,
-    wait: Duration,
-    /// Since when all upstreams have said that they do not have it.
-    nowhere_since: Option<Instant>,
-}
-
-/// The way to a pull from the connection that it uses.
-struct Active {
-    connection: u64,
-    deliveries: mpsc::Sender<Delivered>,
-    /// Bytes that were asked for and have not come.
-    credit: u64,
-}
-
-/// What a peer sent about a content.
-pub enum Delivered {
-    Recipe(RecipePart),
-    Chunk(Chunk),
-    Unavailable,
-}
-
-impl Pulls {
-    /// Asks for a content, unless it is asked for already.
-    pub fn want(&self, path: RelPath, hash: ContentHash, size: u64) {
-        let mut state = lock(&self.state);
-        let known = state.active.contains_key(&hash) || state.waiting.contains_key(&hash);
-        if !known && state.waiting.len() < WAITING_MAX {
-            let wanted = Wanted {
-                path,
-                hash,
-                size,
-                due: Instant::now(),
-                wait: AGAIN_MIN,
-                nowhere_since: None,
-            };
-            state.waiting.insert(hash, wanted);
-            self.wake.notify_one();
-        }
-    }
-
-    /// Hands a frame to the pull that waits for it. An error is the peer's fault.
-    pub fn deliver(
-        &self,
-        connection: u64,
-        hash: &ContentHash,
-        delivered: Delivered,
-    ) -> Result<(), &'static str> {
-        let mut state = lock(&self.state);
-        // A pull that has ended, or goes by another connection now: late, and nobody's fault.
-        let Some(active) = state.active.get_mut(hash) else { return Ok(()) };
-        if active.connection != connection {
-            return Ok(());
-        }
-        if let Delivered::Chunk(chunk) = &delivered {
-            let bytes = chunk.data.len() as u64;
-            active.credit =
-                active.credit.checked_sub(bytes).ok_or("more of a content than was asked for")?;
-        }
-        match active.deliveries.try_send(delivered) {
-            Err(mpsc::error::TrySendError::Full(_)) => Err("more frames than were asked for"),
-            _ => Ok(()),
-        }
-    }
-
-    fn next(&self) -> Option<Wanted> {
-        let mut state = lock(&self.state);
-        let now = Instant::now();
-        let ready = state.waiting.values().filter(|wanted| wanted.due <= now);
-        let hash = ready.min_by_key(|wanted| (wanted.due, wanted.size))?.hash;
-        state.waiting.remove(&hash)
-    }
-
-    fn due(&self) -> Option<Instant> {
-        lock(&self.state).waiting.values().map(|wanted| wanted.due).min()
-    }
-
-    fn begin(&self, hash: ContentHash, deliveries: mpsc::Sender<Delivered>) {
-        let active = Active { connection: 0, deliveries, credit: 0 };
-        lock(&self.state).active.insert(hash, active);
-    }
-
-    fn end(&self, hash: &ContentHash) {
-        lock(&self.state).active.remove(hash);
-    }
-
-    fn again(&self, mut wanted: Wanted) {
-        wanted.due = Instant::now() + wanted.wait;
-        wanted.wait = (wanted.wait * 2).min(AGAIN_MAX);
-        lock(&self.state).waiting.insert(wanted.hash, wanted);
-    }
-
-    /// From now on only this connection is listened to.
-    fn listen(&self, hash: &ContentHash, connection: u64) {
-        if let Some(active) = lock(&self.state).active.get_mut(hash) {
-            (active.connection, active.credit) = (connection, 0);
-        }
-    }
-
-    fn grant(&self, hash: &ContentHash, bytes: u64) {
-        if let Some(active) = lock(&self.state).active.get_mut(hash) {
-            active.credit += bytes;
-        }
-    }
-}
-
-/// Fetches what is asked for, for ever.
-pub async fn run<E: Env>(share: Arc<Share<E>>) {
-    let mut pulls = JoinSet::new();
-    loop {
-        while pulls.len() < PULLS_MAX
-            && let Some(wanted) = share.pulls.next()
-        {
-            pulls.spawn(pull(share.clone(), wanted));
-        }
-        let due = if pulls.len() < PULLS_MAX { share.pulls.due() } else { None };
-        tokio::select! {
-            biased;
-            Some(ended) = pulls.join_next() => {
-                if let Err(error) = ended && error.is_panic() {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
-            () = share.pulls.wake.notified() => {}
-            () = sleep_until_some(due) => {}
-        }
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
-enum PullError {
+pub enum PullError {
     #[error("no upstream is connected")]
     NoUpstream,
     #[error("the upstream does not have it yet")]
@@ -224,46 +65,17 @@ enum PullError {
     Share(#[from] ShareError),
 }
 
-async fn pull<E: Env>(share: Arc<Share<E>>, mut wanted: Wanted) {
-    let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
-    share.pulls.begin(wanted.hash, sender);
-    let mut pull = Pull { share: share.clone(), wanted: wanted.clone(), deliveries };
-    let ended = pull.run().await;
-    share.pulls.end(&wanted.hash);
-    match ended {
-        Ok(()) => {}
-        Err(error) => {
-            let path = &wanted.path;
-            match error {
-                PullError::NoUpstream | PullError::Unavailable | PullError::Lost => {
-                    tracing::debug!(%path, %error, "a content is not here yet");
-                }
-                _ => tracing::warn!(%path, error = %Chain(&error), "a content was not fetched"),
-            }
-            wanted.nowhere_since = match error {
-                PullError::Unavailable => wanted.nowhere_since.or(Some(Instant::now())),
-                _ => None,
-            };
-            if wanted.nowhere_since.is_some_and(|since| since.elapsed() >= NOWHERE_FOR)
-                && let Err(error) = share.abandon(path, (wanted.hash, wanted.size)).await
-            {
-                tracing::warn!(%path, error = %Chain(&error), "a content could not be given up");
-            }
-            share.pulls.again(wanted);
-        }
-    }
-}
-
-struct Pull<E: Env> {
-    share: Arc<Share<E>>,
-    wanted: Wanted,
-    deliveries: mpsc::Receiver<Delivered>,
+/// One content on its way, by one upstream after the other.
+pub struct Pull<E: Env> {
+    pub share: Arc<Share<E>>,
+    pub wanted: Wanted,
+    pub deliveries: mpsc::Receiver<Delivered>,
 }
 
 type V<E> = <E as Env>::Vfs;
 
 impl<E: Env> Pull<E> {
-    async fn run(&mut self) -> Result<(), PullError> {
+    pub async fn run(&mut self) -> Result<(), PullError> {
         if !self.is_wanted().await? {
             // Superseded meanwhile. Who else wants it begins anew.
             return self.share.remove_partial(&self.wanted.hash).await;
@@ -404,10 +216,11 @@ impl<E: Env> Pull<E> {
         outbox: &mpsc::Sender<Bytes>,
     ) -> Result<Partial<V<E>>, PullError> {
         let mut missing: VecDeque<(usize, u64)> = partial.missing().into();
-        let mut asked: VecDeque<Range> = VecDeque::new();
+        let mut asked: VecDeque<(Range, Instant)> = VecDeque::new();
+        let mut window = Window::new(Instant::now());
         loop {
-            let mut under_way: u64 = asked.iter().map(|range| range.bytes).sum();
-            while under_way < WINDOW_BYTES
+            let mut under_way: u64 = asked.iter().map(|(range, _)| range.bytes).sum();
+            while under_way < window.bytes()
                 && asked.len() < WINDOW_RANGES
                 && let Some(range) = Range::next(&mut missing, recipe)
             {
@@ -416,10 +229,12 @@ impl<E: Env> Pull<E> {
                 let (hash, path) = (self.wanted.hash, self.wanted.path.clone());
                 let (offset, length) = (range.offset, range.bytes);
                 say(outbox, &Frame::Want(Want { hash, path, offset, length })).await?;
-                asked.push_back(range);
+                asked.push_back((range, Instant::now()));
             }
-            let Some(range) = asked.pop_front() else { return Ok(partial) };
+            let Some((range, since)) = asked.pop_front() else { return Ok(partial) };
             let data = self.receive(&range, outbox).await?;
+            let now = Instant::now();
+            window.came(range.bytes, now - since, now);
             let job = self.share.env.blocking(move || {
                 let result = take_range(&mut partial, &range, &data);
                 (partial, result)
@@ -520,13 +335,6 @@ impl<E: Env> Share<E> {
         match job.await {
             Err(error) if !is_absent(&error) => Err(error.into()),
             _ => Ok(()),
-        }
-    }
-
-    /// Asks for contents that are not here.
-    pub fn ask_for(&self, missing: Vec<(RelPath, ContentHash, u64)>) {
-        for (path, hash, size) in missing {
-            self.pulls.want(path, hash, size);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::progress::Progress;
 use crate::apply::ApplyError;
 use crate::board::Upstream;
 use crate::full_pass;
-use crate::large::pull::Delivered;
+use crate::large::queue::Delivered;
 use crate::room;
 use crate::share::{Share, ShareError, lock};
 
@@ -55,7 +55,6 @@ pub struct Greeted<E: Env> {
 
 /// Refuses a connection, with the reason.
 pub async fn refuse<E: Env>(mut greeted: Greeted<E>, reason: &str) {
-    tracing::info!(node = %greeted.hello.node, reason, "connection refused");
     let _ = write_frame(&mut greeted.writer, &Frame::Goodbye(reason.to_owned())).await;
 }
 

@@ -83,6 +83,8 @@ async fn greet<E: Env>(shared: Arc<Shared<E>>, incoming: Incoming<E>, number: u6
             }
             drop(place);
         }
+        // Said with the name of who was refused.
+        Ok(Err(LinkError::Goodbye(_))) => {}
         Ok(Err(error)) => tracing::info!(error = %Chain(&error), "connection refused"),
         Err(_) => tracing::info!("a connection said nothing"),
     }
@@ -98,6 +100,8 @@ enum Invited<E: Env> {
         place: OwnedSemaphorePermit,
     },
 }
+
+const NOT_READY: &str = "not ready: still looking at its tree";
 
 type Stream<E> = <<E as Env>::Net as Net>::Stream;
 
@@ -119,7 +123,7 @@ async fn read_hello<E: Env>(
                 let waits = found
                     .as_ref()
                     .is_some_and(|share| !*share.ready.borrow() && share.board.halted().is_none());
-                waits.then(|| "not ready: still looking at its tree".to_owned())
+                waits.then(|| NOT_READY.to_owned())
             });
             let place = found.as_ref().map(|share| share.inspections.clone().try_acquire_owned());
             return match (found, place, refusal) {
@@ -129,6 +133,7 @@ async fn read_hello<E: Env>(
                 (_, _, refusal) => {
                     let reason = refusal
                         .unwrap_or_else(|| "busy with other questions: ask again".to_owned());
+                    say_refused(&inspect.node, &reason);
                     let _ = write_frame(&mut writer, &Frame::Goodbye(reason.clone())).await;
                     Err(LinkError::Goodbye(reason))
                 }
@@ -143,9 +148,18 @@ async fn read_hello<E: Env>(
         (Some((share, apply)), None) => Ok(Invited::Link(share, apply, Box::new(greeted))),
         (_, refusal) => {
             let reason = refusal.unwrap_or_else(|| "no such share".to_owned());
+            say_refused(&greeted.hello.node, &reason);
             refuse(greeted, &reason).await;
             Err(LinkError::Goodbye(reason))
         }
+    }
+}
+
+/// In the log. Who is to wait for the first look asks again every second or two.
+fn say_refused(node: &NodeName, reason: &str) {
+    match reason {
+        NOT_READY => tracing::debug!(%node, reason, "connection refused"),
+        _ => tracing::info!(%node, reason, "connection refused"),
     }
 }
 
@@ -164,7 +178,7 @@ fn refusal<E: Env>(
     if let Some(reason) = share.board.halted() {
         return Some(crate::flush::at_rest(&reason));
     }
-    (!*share.ready.borrow()).then(|| "not ready: still looking at its tree".to_owned())
+    (!*share.ready.borrow()).then(|| NOT_READY.to_owned())
 }
 
 /// Why a caller has no business here, whatever it wants.

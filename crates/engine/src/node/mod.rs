@@ -200,7 +200,6 @@ async fn link_when_ready<E: Env>(share: Arc<Share<E>>) {
             () = share.until_stopped() => {}
             () = link::manage::manage(share.clone()) => {}
         }
-        share.board.set_link(None);
     }
 }
 
@@ -282,7 +281,7 @@ impl<E: Env> Shared<E> {
             tasks.joined.spawn(tasks::keep(share.clone())),
             tasks.joined.spawn(collect::run(share.clone())),
             tasks.joined.spawn(large::digest::run(share.clone())),
-            tasks.joined.spawn(large::pull::run(share.clone())),
+            tasks.joined.spawn(large::queue::run(share.clone())),
             tasks.joined.spawn(apply_when_ready(share.clone(), arrived)),
             tasks.joined.spawn(link_when_ready(share.clone())),
         ];
