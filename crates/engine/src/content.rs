@@ -36,6 +36,11 @@ impl ContentCache {
         }
     }
 
+    /// Nothing is on its way: memory is for others.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     pub fn get(&self, hash: &ContentHash) -> Option<Bytes> {
         self.contents.get(hash).cloned()
     }

@@ -58,19 +58,26 @@ struct Inner {
     unwatched: BTreeMap<RelPath, (String, u64)>,
     unwatched_more: bool,
     second_looks: BTreeMap<RelPath, Stat>,
-    link: Option<Link>,
+    /// In the order in which they were opened. Two while a nearer successor takes over from a farther
+    /// one: then the newer counts.
+    links: BTreeMap<LinkId, Link>,
+    links_opened: u64,
     upstream: BTreeMap<NodeName, Upstream>,
     halted: Option<Halt>,
     paused: bool,
     trouble: Option<String>,
     sweeping: bool,
-    sending: bool,
     states: BTreeMap<NodeName, (MemberState, u64)>,
     /// Members that answered and would have no link, and why.
     refusals: BTreeMap<NodeName, String>,
 }
 
 impl Inner {
+    /// The one that counts.
+    fn link(&self) -> Option<&Link> {
+        self.links.values().next_back()
+    }
+
     fn halted(&self) -> Option<String> {
         match (self.paused, &self.halted) {
             (true, None) => Some(PAUSED.to_owned()),
@@ -80,12 +87,18 @@ impl Inner {
     }
 }
 
+/// One of this node's links, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(u64);
+
 #[derive(Debug, Clone)]
 pub struct Link {
     pub to: NodeName,
     pub position: u64,
     pub in_flight: u64,
     pub pace: Pace,
+    /// A pass is under way on it.
+    pub sending: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -227,27 +240,27 @@ impl Board {
         }
     }
 
-    pub fn set_link(&self, link: Option<Link>) {
+    /// For a link about to be noted here, until it is dropped.
+    pub fn open_link(&self) -> LinkId {
         let mut inner = lock(&self.inner);
-        let moved = inner.link.as_ref().map(|link| &link.to) != link.as_ref().map(|link| &link.to);
-        inner.link = link;
-        if inner.link.is_none() {
-            inner.sending = false;
-        }
+        inner.links_opened += 1;
+        LinkId(inner.links_opened)
+    }
+
+    pub fn note_link(&self, id: LinkId, link: Link) {
+        let mut inner = lock(&self.inner);
+        let told = |link: &Link| (link.to.clone(), link.sending);
+        let now = told(&link);
+        let moved = inner.links.insert(id, link).is_none_or(|before| told(&before) != now);
         drop(inner);
         if moved {
             self.touch();
         }
     }
 
-    pub fn set_sending(&self, sending: bool) {
-        let mut inner = lock(&self.inner);
-        let moved = inner.sending != sending;
-        inner.sending = sending;
-        drop(inner);
-        if moved {
-            self.touch();
-        }
+    pub fn drop_link(&self, id: LinkId) {
+        lock(&self.inner).links.remove(&id);
+        self.touch();
     }
 
     pub fn set_upstream(&self, node: &NodeName, upstream: Upstream) {
@@ -356,13 +369,14 @@ impl Board {
                 .collect(),
             problems_more: inner.problems_more,
             waiting: inner.waiting.iter().map(problem).collect(),
-            link: inner.link.clone(),
+            link: inner.link().cloned(),
             upstream: inner.upstream.clone(),
             halted: inner.halted().or_else(|| inner.trouble.clone()),
             paused: inner.paused,
             refusals: inner.refusals.clone(),
             sweeping: inner.sweeping,
-            passing: inner.sending || inner.upstream.values().any(|upstream| upstream.mid_pass),
+            passing: inner.links.values().any(|link| link.sending)
+                || inner.upstream.values().any(|upstream| upstream.mid_pass),
             counters: lock(&self.counters).clone(),
         }
     }
@@ -372,7 +386,7 @@ impl Board {
     pub fn reachable(&self) -> Vec<NodeName> {
         let inner = lock(&self.inner);
         let mut reached = vec![self.me.clone()];
-        let mut next = inner.link.as_ref().map(|link| link.to.clone());
+        let mut next = inner.link().map(|link| link.to.clone());
         while let Some(node) = next {
             if reached.contains(&node) {
                 break;
@@ -408,5 +422,37 @@ impl Board {
             }
         }
         inner.states.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chronos comes back: apollo's link to hermes is kept until chronos has caught up.
+    #[tokio::test(start_paused = true)]
+    async fn while_a_successor_takes_over_the_newer_link_counts() {
+        let [apollo, chronos, hermes] =
+            ["apollo", "chronos", "hermes"].map(|name| NodeName::new(name).unwrap());
+        let ring = Ring::new(vec![apollo.clone(), chronos.clone(), hermes.clone()]).unwrap();
+        let board = Board::new(apollo, ring, 1);
+        let link = |to: &NodeName, sending| Link {
+            to: to.clone(),
+            position: 0,
+            in_flight: 0,
+            pace: Pace::new(0),
+            sending,
+        };
+        let (far, near) = (board.open_link(), board.open_link());
+        board.note_link(near, link(&chronos, false));
+        board.note_link(far, link(&hermes, true));
+        assert_eq!(board.view().link.unwrap().to, chronos);
+        assert!(board.view().passing, "the other one still sends");
+        board.note_link(far, link(&hermes, false));
+        assert!(!board.view().passing);
+        board.drop_link(near);
+        assert_eq!(board.view().link.unwrap().to, hermes);
+        board.drop_link(far);
+        assert!(board.view().link.is_none());
     }
 }

@@ -64,7 +64,6 @@ fn still_wanted<E: Env>(share: &Share<E>, serving: Option<Serving>) -> Option<Se
         }
         _ => {
             tracing::info!(share = %share.config.name, to = %peer.name, "link given up: the configuration changed");
-            share.board.set_link(None);
             None
         }
     }
@@ -98,7 +97,6 @@ async fn drive<E: Env>(
             }
         };
         if let Some(end) = end {
-            share.board.set_link(None);
             tracing::warn!(share = %share.config.name, to = %now.peer.name, reason = %end, "link lost");
             last_choice = matches!(end, LinkError::Silent(_)).then_some(now.rank);
             *serving = None;

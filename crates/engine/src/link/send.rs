@@ -20,8 +20,9 @@ use super::give::{ASKED_MAX, Asked, BULK_FRAMES_MAX, give};
 use super::holdings::{self, Asking, Holdings};
 use super::pace::Pace;
 use super::pass::{Pass, Step};
+use crate::board;
 use crate::index::cursor_position;
-use crate::share::{Share, ShareError};
+use crate::share::{Share, ShareError, lock};
 use crate::signal;
 
 /// Batches under way. Enough to keep the receiver busy while acknowledgements travel.
@@ -139,6 +140,8 @@ struct InFlight {
 
 struct Sender<E: Env> {
     share: Arc<Share<E>>,
+    /// On the board, until this is dropped.
+    id: board::LinkId,
     to: NodeName,
     reader: FrameReader<ReadHalf<Stream<E>>>,
     outbox: Outbox,
@@ -159,6 +162,12 @@ struct Sender<E: Env> {
     first_pass: signal::Sender<bool>,
     closing: signal::Receiver<bool>,
     said: Instant,
+}
+
+impl<E: Env> Drop for Sender<E> {
+    fn drop(&mut self) {
+        self.share.board.drop_link(self.id);
+    }
 }
 
 impl<E: Env> Sender<E> {
@@ -186,8 +195,10 @@ impl<E: Env> Sender<E> {
         let mut rows_sent = RowsSent::default();
         rows_sent.hear(&share.board, vec![(to.clone(), welcome.row)]);
         reader.listen_anew();
+        let id = share.board.open_link();
         Ok(Self {
             share,
+            id,
             to,
             reader,
             outbox,
@@ -247,6 +258,7 @@ impl<E: Env> Sender<E> {
                 }
                 _ = sleep_until(beat) => {
                     self.say(&Frame::Ping);
+                    self.rest();
                     Ok(())
                 }
                 () = std::future::ready(()), if room && more => self.send().await,
@@ -260,13 +272,21 @@ impl<E: Env> Sender<E> {
     }
 
     fn note(&self) {
-        self.share.board.set_link(Some(crate::board::Link {
+        let link = board::Link {
             to: self.to.clone(),
             position: self.position,
             in_flight: self.in_flight.len() as u64,
             pace: self.pace,
-        }));
-        self.share.board.set_sending(self.pass.is_some() || !self.in_flight.is_empty());
+            sending: self.pass.is_some() || !self.in_flight.is_empty(),
+        };
+        self.share.board.note_link(self.id, link);
+    }
+
+    /// There was nothing to say for a while.
+    fn rest(&self) {
+        if self.pass.is_none() && self.in_flight.is_empty() && !self.has_news() {
+            lock(&self.share.contents).clear();
+        }
     }
 
     fn has_room(&self) -> bool {
