@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chainsync_engine::{Handle, Node, StartError};
 use chainsync_host::tls::TlsConfig;
-use chainsync_host::{HostEnv, PrivateKey};
+use chainsync_host::{HostEnv, PrivateKey, memory};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -30,6 +30,7 @@ pub(crate) fn run(options: &args::Run) -> Result<Exit, Failure> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    memory::share_one_heap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
@@ -75,7 +76,8 @@ async fn serve(file: &Path, tls: TlsConfig, config: Config) -> Result<Exit, Fail
     let node = node.run();
     let control = server.run(handle.clone());
     let watchdog = watchdog(handle.clone());
-    tokio::pin!(node, control, watchdog);
+    let give_back = memory::give_back_at_rest();
+    tokio::pin!(node, control, watchdog, give_back);
     loop {
         tokio::select! {
             biased;
@@ -90,6 +92,7 @@ async fn serve(file: &Path, tls: TlsConfig, config: Config) -> Result<Exit, Fail
             }
             () = &mut control => {}
             () = &mut watchdog => {}
+            () = &mut give_back => {}
         }
     }
     tracing::info!("stopping: what is in flight is finished first");

@@ -7,6 +7,7 @@
 
 mod env;
 mod key;
+pub mod memory;
 mod net;
 mod storage;
 pub mod tls;
