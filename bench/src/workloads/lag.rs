@@ -41,10 +41,21 @@ pub const FILLED: Workload = Workload {
     run: filled,
 };
 
+pub const HALF: Workload = Workload {
+    key: "lag-half",
+    about: "the same beside a storm at half of what chainsync carries: no peer could",
+    rows: &[row("lag-half", "lag beside 2,500 uploads a second (p50)")],
+    repeats_max: 1,
+    only_if_named: true,
+    run: half,
+};
+
 /// Between two looks of the reader.
 const LOOK_INTERVAL: Duration = Duration::from_micros(150);
 /// What every system can carry for ever: the slowest makes 140.
-const STEADY_RATE: u32 = 100;
+pub const STEADY_RATE: u32 = 100;
+/// Half of what chainsync carries on two cores.
+const HALF_RATE: u32 = 2500;
 const SAMPLES_MIN: usize = 3;
 /// Drawn, so that nobody's delay of a second is met at the same place each time.
 const PAUSE_MS: std::ops::Range<u64> = 30..130;
@@ -66,7 +77,12 @@ fn filled(context: &mut Context) -> Result<()> {
     phases(context, &FILLED.rows[0], &FILLED.rows[1])
 }
 
-fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInfo) -> Result<()> {
+fn half(context: &mut Context) -> Result<()> {
+    context.start(&[])?;
+    stormy(context, HALF_RATE, &HALF.rows[0])
+}
+
+fn phases(context: &mut Context, idle: &'static RowInfo, storm: &'static RowInfo) -> Result<()> {
     let world = context.world;
     let mut sampler = Sampler::new(world, "idle", context.scale.patience);
     let meter = Meter::start(world)?;
@@ -75,10 +91,14 @@ fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInf
     verify(world, &sampler.uploads)?;
     sampler.hand_over(context, idle, beside);
     settle(world)?;
+    stormy(context, STEADY_RATE, storm)
+}
 
+fn stormy(context: &mut Context, rate: u32, row: &'static RowInfo) -> Result<()> {
+    let world = context.world;
     let mut sampler = Sampler::new(world, "stormy", context.scale.patience);
     let meter = Meter::start(world)?;
-    let uploads = during_steady_storm(world, || {
+    let uploads = during_steady_storm(world, rate, || {
         sleep(WARM_UP)?;
         sample_for_a_while(context, &mut sampler)
     })?;
@@ -86,7 +106,7 @@ fn phases(context: &mut Context, idle: &'static RowInfo, stormy: &'static RowInf
     wait_everywhere(world, &uploads, context.scale.patience)?;
     verify(world, &uploads)?;
     verify(world, &sampler.uploads)?;
-    sampler.hand_over(context, stormy, beside);
+    sampler.hand_over(context, row, beside);
     Ok(())
 }
 
@@ -99,14 +119,15 @@ pub fn sample_for_a_while(context: &mut Context, sampler: &mut Sampler) -> Resul
     Ok(())
 }
 
-/// What was uploaded on apollo, at a rate that every system can carry, while `work` was done.
+/// What was uploaded on apollo, so many a second, while `work` was done.
 pub fn during_steady_storm(
     world: &World,
+    rate: u32,
     work: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Upload>> {
     let steady = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let storm = scope.spawn(|| steady_storm(world, &steady));
+        let storm = scope.spawn(|| steady_storm(world, rate, &steady));
         let worked = work();
         steady.store(false, Ordering::Relaxed);
         let uploads = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
@@ -114,12 +135,12 @@ pub fn during_steady_storm(
     })
 }
 
-fn steady_storm(world: &World, steady: &AtomicBool) -> Result<Vec<Upload>> {
+fn steady_storm(world: &World, rate: u32, steady: &AtomicBool) -> Result<Vec<Upload>> {
     let (root, batch) = (world.share(APOLLO), Batch::new("steady"));
     let began = Instant::now();
     let mut uploads = Vec::new();
     for index in 0.. {
-        let due = Duration::from_secs(1) / STEADY_RATE * index;
+        let due = Duration::from_secs(1) / rate * index;
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         if !steady.load(Ordering::Relaxed) {
             break;

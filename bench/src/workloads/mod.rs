@@ -35,7 +35,7 @@ pub struct Workload {
     pub run: fn(&mut Context) -> Result<()>,
 }
 
-pub static ALL: [Workload; 12] = [
+pub static ALL: [Workload; 13] = [
     storm::ON_ONE,
     storm::ON_ALL,
     lag::EMPTY,
@@ -46,6 +46,7 @@ pub static ALL: [Workload; 12] = [
     big::BESIDE,
     outage::OUTAGE,
     idle::IDLE,
+    lag::HALF,
     million::MILLION,
     burst::BURST,
 ];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::lag::during_steady_storm;
+use super::lag::{STEADY_RATE, during_steady_storm};
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, CHRONOS, HERMES};
 use crate::results::RowInfo;
@@ -43,7 +43,7 @@ fn run(context: &mut Context) -> Result<()> {
     let (world, patience) = (context.world, context.scale.patience);
     let meter = Meter::start(world)?;
     let outage = context.scale.outage;
-    let uploads = during_steady_storm(world, || {
+    let uploads = during_steady_storm(world, STEADY_RATE, || {
         sleep(BEFORE)?;
         world.kill(CHRONOS)?;
         sleep(outage - AFTER_STORM)
