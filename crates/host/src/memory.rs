@@ -10,6 +10,14 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// CPU time in that interval: below, the process is at rest (1 %).
 const REST: Duration = Duration::from_millis(50);
 
+/// What stays with the process while it works: page faults for memory that is given back and taken
+/// again, batch after batch, were 4 % of a storm's CPU time.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 64 << 20;
+/// Larger pieces are mapped one by one.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES: libc::c_int = 4 << 20;
+
 /// One heap for all threads, from now on. To be called before there are any.
 ///
 /// By default glibc gives busy threads heaps of their own, up to eight per core, and what is free in
@@ -17,9 +25,11 @@ const REST: Duration = Duration::from_millis(50);
 /// MiB resident at most instead of 190, and no slower.
 pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt has no conditions but those of its value, which is one of its list.
+    // SAFETY: mallopt has no conditions.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
     }
 }
 
