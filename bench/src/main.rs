@@ -10,14 +10,11 @@
 )]
 
 mod args;
-mod group;
 mod hosts;
 mod machine;
-mod process;
 mod report;
 mod results;
 mod run;
-mod shell;
 mod stats;
 mod systems;
 mod tree;
@@ -31,7 +28,7 @@ use crate::args::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    shell::catch_signals();
+    chainsync_hosts::shell::catch_signals();
     match run::run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -9,14 +9,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::args::Args;
-use crate::hosts::World;
+use crate::hosts::{World, world};
 use crate::machine::{busy, machine, own};
 use crate::report;
 use crate::results::{Measurement, Results, SystemInfo};
-use crate::shell::interrupted;
 use crate::systems::limits::{self, Limit};
 use crate::systems::{self, System};
 use crate::workloads::{self, Context, Scale, Workload};
+use chainsync_hosts::shell::interrupted;
 
 /// Before anything is known of how long a run takes.
 const JOB_GUESS: Duration = Duration::from_secs(12);
@@ -96,7 +96,7 @@ fn measure(args: &Args) -> Result<Results> {
     let mut random = ChaCha8Rng::seed_from_u64(args.seed);
     let jobs = plan(args, systems.len(), &limits, &mut random);
     results.settings.push(repetitions(args));
-    let mut world = World::new(args.one_image, args.wants_large_disks(), args.keep)?;
+    let mut world = world(args.one_image, args.wants_large_disks(), args.keep)?;
     let mut clock = Clock::new(jobs.len());
     let before = (busy(), own());
     for (number, job) in jobs.iter().enumerate() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::hosts::{NAMES, World};
-use crate::shell::check_interrupted;
+use chainsync_hosts::shell::check_interrupted;
 
 /// Enough that a storm meets directories that do not exist yet, few enough that each gets many.
 /// Of a batch, unless it is told otherwise.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::args::Args;
 use crate::results::Results;
-use crate::shell::interrupted;
+use chainsync_hosts::shell::interrupted;
 
 /// Between these the table stands in a document.
 const BEGIN: &str = "<!-- ci/bench: begin -->";

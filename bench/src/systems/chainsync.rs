@@ -46,7 +46,7 @@ impl System for Chainsync {
             std::fs::create_dir_all(world.hosts[host].disk.join("state"))?;
             let mut keygen = Command::new(&self.binary);
             keygen.args(["keygen", "--out"]).arg(world.hosts[host].disk.join("state/node.key"));
-            let id = crate::shell::output_of(keygen, KEYGEN_TIMEOUT)?;
+            let id = chainsync_hosts::shell::output_of(keygen, KEYGEN_TIMEOUT)?;
             let address = &world.hosts[host].address;
             // Writing to a String cannot fail.
             let _ = writeln!(
@@ -85,7 +85,7 @@ impl System for Chainsync {
         let socket = world.hosts[host].disk.join("control.sock");
         status.args(["status", "--json", "--socket"]).arg(socket);
         let status: serde_json::Value =
-            serde_json::from_str(&crate::shell::output_of(status, STATUS_TIMEOUT)?)?;
+            serde_json::from_str(&chainsync_hosts::shell::output_of(status, STATUS_TIMEOUT)?)?;
         let share = &status["shares"][0];
         let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
         let changes = number(&share["unread"]) + number(&share["link"]["behind"]);

@@ -53,7 +53,7 @@ impl System for Csync2 {
                     links = link;
                 }
             }
-            let lsyncd = lsyncd(host.name, &share, &database);
+            let lsyncd = lsyncd(&host.name, &share, &database);
             std::fs::write(local.join("lsyncd.lua"), &lsyncd)?;
             shown = format!("# csync2_{}.cfg\n{links}\n-- lsyncd.lua\n{lsyncd}", host.name);
         }

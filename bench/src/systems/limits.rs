@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::hosts::{APOLLO, CHRONOS, HERMES, World};
-use crate::shell::output_of;
+use chainsync_hosts::shell::output_of;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {

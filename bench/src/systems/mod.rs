@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::hosts::{NAMES, World};
-use crate::shell::{check_interrupted, sleep};
 use crate::tree::{Upload, wait_everywhere, write};
+use chainsync_hosts::shell::{check_interrupted, sleep};
 
 /// Taking in a filled tree and connecting; Syncthing retries a connection after 20 s or more.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -141,12 +141,12 @@ pub fn rest(world: &World) -> Result<()> {
 
 /// The first line of what a program says about itself.
 fn first_line(program: &Path, argument: &str) -> Result<String> {
-    let said = crate::shell::output(&program.display().to_string(), &[argument])?;
+    let said = chainsync_hosts::shell::output(&program.display().to_string(), &[argument])?;
     Ok(said.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// The version of an installed Debian package.
 fn package(name: &str) -> Result<String> {
-    let version = crate::shell::output("dpkg-query", &["-W", "-f", "${Version}", name])?;
+    let version = chainsync_hosts::shell::output("dpkg-query", &["-W", "-f", "${Version}", name])?;
     Ok(format!("{name} {version}"))
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::{System, package};
 use crate::hosts::{NAMES, World};
-use crate::shell::output_of;
+use chainsync_hosts::shell::output_of;
 
 const GENERATE_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -11,9 +11,9 @@ use super::lag::Sampler;
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, NAMES};
 use crate::results::RowInfo;
-use crate::shell::{check_interrupted, sleep};
 use crate::systems::settle;
 use crate::tree::{Batch, Upload, hash, verify, wait_everywhere};
+use chainsync_hosts::shell::{check_interrupted, sleep};
 
 pub const ALONE: Workload = Workload {
     key: "big",

@@ -9,9 +9,9 @@ use anyhow::{Result, anyhow};
 use super::{Context, Meter, Workload};
 use crate::hosts::APOLLO;
 use crate::results::RowInfo;
-use crate::shell::{check_interrupted, sleep};
 use crate::systems::{Backlog, rest};
 use crate::tree::{Batch, Upload, verify, wait_everywhere};
+use chainsync_hosts::shell::{check_interrupted, sleep};
 
 pub const BURST: Workload = Workload {
     key: "burst",

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::{Context, Meter, Workload};
 use crate::hosts::NAMES;
 use crate::results::RowInfo;
-use crate::shell::sleep;
 use crate::tree::{Batch, fill};
+use chainsync_hosts::shell::sleep;
 
 pub const IDLE: Workload = Workload {
     key: "idle",

@@ -13,9 +13,9 @@ use rand::RngExt as _;
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, CHRONOS, HERMES, NAMES, World};
 use crate::results::RowInfo;
-use crate::shell::{check_interrupted, sleep};
 use crate::systems::settle;
 use crate::tree::{Batch, Upload, fill, verify, wait_everywhere};
+use chainsync_hosts::shell::{check_interrupted, sleep};
 
 pub const EMPTY: Workload = Workload {
     key: "lag",

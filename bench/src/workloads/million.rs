@@ -11,9 +11,9 @@ use super::storm::write_as_fast_as_possible;
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, HERMES, World};
 use crate::results::RowInfo;
-use crate::shell::sleep;
 use crate::systems::{rest, settle};
 use crate::tree::{Batch, Pending, Upload, fill, verify, wait, wait_everywhere};
+use chainsync_hosts::shell::sleep;
 
 pub const MILLION: Workload = Workload {
     key: "million",

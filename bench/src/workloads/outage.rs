@@ -9,8 +9,8 @@ use super::lag::{STEADY_RATE, during_steady_storm};
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, CHRONOS, HERMES};
 use crate::results::RowInfo;
-use crate::shell::sleep;
 use crate::tree::{Pending, verify, wait};
+use chainsync_hosts::shell::sleep;
 
 pub const OUTAGE: Workload = Workload {
     key: "outage",

@@ -12,7 +12,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::hosts::Host;
+use crate::world::Host;
 
 /// Sees to it that `command` will run on `host`; its output goes to the host's log.
 pub fn place(command: &mut Command, host: &Host) -> io::Result<()> {
@@ -34,11 +34,13 @@ pub fn place(command: &mut Command, host: &Host) -> io::Result<()> {
             rustix::io::write(&door, b"0")?;
             move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
             rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
-            // What is unmounted outside must not stay mounted in here.
+            // What is mounted and unmounted outside is so in here, too.
             let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
             mount_change("/", downstream)?;
             mount_bind(&names, "/etc/hosts")?;
-            mount_bind(&disk, &everywhere)?;
+            if let Some(everywhere) = &everywhere {
+                mount_bind(&disk, everywhere)?;
+            }
             Ok(())
         });
     }
