@@ -208,32 +208,16 @@ impl World {
         match event {
             Event::Storm(storm) => {
                 self.storms += 1;
-                let plan = workload::Storm {
-                    files: storm.files,
-                    size: storm.size.0,
-                    directories: storm.directories,
-                    depth: storm.depth,
-                    over: storm.over.0,
-                };
                 for node in self.powered(&storm.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
-                    workload::storm(disk, self.storms, now_ns, plan);
+                    workload::storm(disk, self.storms, now_ns, storm.into());
                 }
             }
             Event::Churn(churn) => {
                 self.storms += 1;
-                let plan = workload::Churn {
-                    files: churn.files,
-                    size: churn.size.0,
-                    operations: churn.operations,
-                    deletes: churn.deletes,
-                    renames: churn.renames,
-                    directory_renames: churn.directory_renames,
-                    over: churn.over.0,
-                };
                 for node in self.powered(&churn.nodes) {
                     let disk = &mut *lock(&self.machines[node].disk);
-                    workload::churn(disk, self.storms, now_ns, plan);
+                    workload::churn(disk, self.storms, now_ns, churn.into());
                 }
             }
             Event::Write(write) | Event::Overwrite(write) => {

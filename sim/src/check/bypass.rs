@@ -108,7 +108,7 @@ pub(crate) fn reached(
 }
 
 /// The parts that are together in both.
-fn split(left: &[BTreeSet<usize>], right: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
+pub(crate) fn split(left: &[BTreeSet<usize>], right: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
     let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
     let common = pairs.map(|(left, right)| left.intersection(right).copied().collect());
     common.filter(|part: &BTreeSet<usize>| part.len() > 1).collect()

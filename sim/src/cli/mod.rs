@@ -5,6 +5,7 @@ mod coverage;
 mod everywhere;
 mod explain;
 mod files;
+mod host;
 mod run;
 mod search;
 mod shrink;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use chainsync_sim::everywhere::Fault;
 use chainsync_sim::plan::{NODES_MAX, Shape};
 use chainsync_sim::scenario::Span;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use everywhere::Wanted;
 use search::Search;
@@ -44,6 +45,15 @@ enum Command {
         /// Many seeds, `1..1000` (the last one excluded); ends at the first failure
         #[arg(long, value_parser = parse_seeds, conflicts_with_all = ["trace", "report", "timeline"])]
         seeds: Option<(u64, u64)>,
+        /// Where: in the simulation, or with real daemons on this machine (needs root)
+        #[arg(long, value_enum, default_value_t = On::Sim)]
+        on: On,
+        /// With `--on live`: the chainsync to run [default: the one beside this program]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// With `--on live`: leaves disks and logs for a look
+        #[arg(long)]
+        keep: bool,
         #[command(flatten)]
         views: Views,
     },
@@ -106,11 +116,20 @@ enum Command {
     },
     /// Runs scenarios twice, in two processes each, and compares the traces line by line (M1)
     Twice(twice::Twice),
+    /// What a host of a ring does when a scenario runs on real machines
+    #[command(subcommand)]
+    Host(host::Task),
     /// Lists the scenarios
     List {
         #[arg(default_value = "scenarios")]
         directory: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    Sim,
+    Live,
 }
 
 #[derive(Args)]
@@ -180,10 +199,15 @@ pub(crate) fn main() -> ExitCode {
 /// Whether the answer is yes.
 fn done(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { file, seed, seeds, views } => match seeds {
+        Command::Run { file, seed, seeds, on: On::Sim, views, .. } => match seeds {
             Some(seeds) => run::run_seeds(&file, seeds, views.json),
             None => run::run_seed(&file, seed, &views),
         },
+        Command::Run { file, seed, seeds, on: On::Live, binary, keep, views } => {
+            anyhow::ensure!(seeds.is_none(), "--seeds: one run at a time with `--on live`");
+            anyhow::ensure!(!views.simulated(), "--on live has a verdict and --json, no trace");
+            run::run_live(&file, seed, binary, keep, views.json)
+        }
         Command::Search(arguments) => {
             let found = arguments.search()?.run(arguments.json)?;
             search::print(&found, arguments.json);
@@ -209,6 +233,7 @@ fn done(command: Command) -> anyhow::Result<bool> {
             everywhere::crash_everywhere(&file, &wanted, seed, trace.as_deref(), json)
         }
         Command::Twice(twice) => twice.run(),
+        Command::Host(task) => host::done(task),
         Command::List { directory } => files::list(&directory).map(|()| true),
     }
 }

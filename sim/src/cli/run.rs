@@ -1,16 +1,18 @@
 //! `run`: one seed of a scenario, or many.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use chainsync_sim::live;
 use chainsync_sim::run::{Options, run_with};
+use chainsync_sim::scenario::Backend;
 use chainsync_sim::shared::lock;
 
-use super::files::{check, create};
+use super::files::{check, create, load};
 use super::views::Views;
 
 /// The seed of a run for which neither the command line nor the file names one.
@@ -26,6 +28,47 @@ pub(crate) fn run_seed(file: &Path, seed: Option<u64>, views: &Views) -> anyhow:
     let options = Options { record: views.record(), ..Options::default() };
     let outcome = run_with(&scenario, seed, text, &options);
     views.show(&scenario, &outcome, begun.elapsed())?;
+    Ok(outcome.failure.is_none())
+}
+
+/// With real daemons. Whether all promises were kept, as far as they can be seen from outside.
+pub(crate) fn run_live(
+    file: &Path,
+    seed: Option<u64>,
+    binary: Option<PathBuf>,
+    keep: bool,
+    json: bool,
+) -> anyhow::Result<bool> {
+    let scenario = load(file)?;
+    if !scenario.on.contains(&Backend::Live) {
+        bail!("{}: this scenario is not for real hosts (`on` lacks \"live\")", file.display());
+    }
+    let binary = match binary {
+        Some(binary) => binary,
+        None => std::env::current_exe()?.with_file_name("chainsync"),
+    };
+    chainsync_hosts::shell::catch_signals();
+    let seed = seed.or(scenario.seed).unwrap_or(SEED_DEFAULT);
+    let outcome = live::run(&scenario, seed, &binary, keep)?;
+    if json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        let verdict = if outcome.failure.is_some() { "FAILED" } else { "passed" };
+        let converged = match outcome.converged_ms {
+            Some(milliseconds) => format!("converged in {milliseconds} ms"),
+            None => "not converged".to_owned(),
+        };
+        println!(
+            "seed {seed:<6} {verdict}  {:>7.3} s real  {:>6} uploads  {:>6} files  {} lost  {converged}",
+            outcome.real_ms as f64 / 1000.0,
+            outcome.uploads,
+            outcome.files,
+            outcome.lost,
+        );
+    }
+    if let Some(failure) = &outcome.failure {
+        eprintln!("{failure}");
+    }
     Ok(outcome.failure.is_none())
 }
 

@@ -39,6 +39,11 @@ pub(crate) struct Views {
 }
 
 impl Views {
+    /// Whether anything is asked for that only a simulated run has.
+    pub(crate) fn simulated(&self) -> bool {
+        self.trace.is_some() || self.record() || self.log.is_some()
+    }
+
     /// Whether a record of the run is needed.
     pub(crate) fn record(&self) -> bool {
         self.timeline || self.report.is_some()

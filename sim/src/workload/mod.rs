@@ -21,10 +21,10 @@ use crate::shared::lock;
 use crate::trace::Shown;
 #[cfg(test)]
 pub(crate) use plan::upload;
-pub use plan::{Churn, Storm, churn, content, storm};
+pub use plan::{Application, Churn, Storm, churn, content, storm};
 pub(crate) use plan::{chmod, delete, make_dir, rename, symlink, write};
 pub use upload::Style;
-pub(crate) use upload::Upload;
+pub(crate) use upload::{Draft, Upload};
 
 /// What a call of the web application costs.
 const CALL_NS: (u64, u64) = (1_000, 3_000);

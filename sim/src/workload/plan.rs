@@ -7,7 +7,7 @@ use chainsync_core::RelPath;
 use super::{Job, Style, Upload};
 use crate::fs::{Content, Disk};
 use crate::rng::Stream;
-use crate::scenario::WriteEvent;
+use crate::scenario::{ChurnEvent, StormEvent, WriteEvent};
 
 /// Uploads of new files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,32 @@ pub struct Churn {
     pub over: Duration,
 }
 
+impl From<&StormEvent> for Storm {
+    fn from(event: &StormEvent) -> Self {
+        Self {
+            files: event.files,
+            size: event.size.0,
+            directories: event.directories,
+            depth: event.depth,
+            over: event.over.0,
+        }
+    }
+}
+
+impl From<&ChurnEvent> for Churn {
+    fn from(event: &ChurnEvent) -> Self {
+        Self {
+            files: event.files,
+            size: event.size.0,
+            operations: event.operations,
+            deletes: event.deletes,
+            renames: event.renames,
+            directory_renames: event.directory_renames,
+            over: event.over.0,
+        }
+    }
+}
+
 /// A content that exists once: who wrote it what for, then noise.
 pub fn content(label: &str, size: u64, rng: &mut Stream) -> Content {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
@@ -44,45 +70,75 @@ pub fn content(label: &str, size: u64, rng: &mut Stream) -> Content {
     Content::new(bytes)
 }
 
-/// Spreads the storm evenly from `from_ns` on. `tag` keeps the names of two storms apart.
-pub fn storm(disk: &mut Disk, tag: usize, from_ns: u64, storm: Storm) {
-    let over_ns = storm.over.as_nanos() as u64;
-    for file in 0..storm.files {
-        let slot = over_ns / storm.files.max(1);
-        let due = from_ns + file * slot + disk.jobs.rng.between(0, slot);
-        let directory = disk.jobs.rng.between(0, storm.directories.max(1) - 1);
-        let below = format!("/below{directory}").repeat(storm.depth.saturating_sub(1) as usize);
-        let name = format!("d{directory:03}{below}/{}-{tag}-{file}", disk.node);
-        upload(disk, due, &name, storm.size, None);
+/// The web application of one node: the simulated one, or one on a real machine. What it is told
+/// to do when comes from here for both.
+pub trait Application {
+    fn node(&self) -> &str;
+    fn rng(&mut self) -> &mut Stream;
+    fn upload(&mut self, due_ns: u64, name: &str, size: u64);
+    fn delete(&mut self, due_ns: u64, name: &str);
+    fn rename(&mut self, due_ns: u64, from: &str, to: &str);
+}
+
+impl Application for Disk {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn rng(&mut self) -> &mut Stream {
+        &mut self.jobs.rng
+    }
+
+    fn upload(&mut self, due_ns: u64, name: &str, size: u64) {
+        upload(self, due_ns, name, size, None);
+    }
+
+    fn delete(&mut self, due_ns: u64, name: &str) {
+        delete(self, due_ns, name);
+    }
+
+    fn rename(&mut self, due_ns: u64, from: &str, to: &str) {
+        rename(self, due_ns, from, to);
     }
 }
 
-pub fn churn(disk: &mut Disk, tag: usize, from_ns: u64, churn: Churn) {
+/// Spreads the storm evenly from `from_ns` on. `tag` keeps the names of two storms apart.
+pub fn storm(application: &mut impl Application, tag: usize, from_ns: u64, storm: Storm) {
+    let over_ns = storm.over.as_nanos() as u64;
+    for file in 0..storm.files {
+        let slot = over_ns / storm.files.max(1);
+        let due = from_ns + file * slot + application.rng().between(0, slot);
+        let directory = application.rng().between(0, storm.directories.max(1) - 1);
+        let below = format!("/below{directory}").repeat(storm.depth.saturating_sub(1) as usize);
+        let name = format!("d{directory:03}{below}/{}-{tag}-{file}", application.node());
+        application.upload(due, &name, storm.size);
+    }
+}
+
+pub fn churn(application: &mut impl Application, tag: usize, from_ns: u64, churn: Churn) {
     let over_ns = churn.over.as_nanos() as u64;
     for operation in 0..churn.operations {
         let slot = over_ns / churn.operations.max(1);
-        let due = from_ns + operation * slot + disk.jobs.rng.between(0, slot);
-        let pick = |disk: &mut Disk| {
-            let file = disk.jobs.rng.between(0, churn.files.max(1) - 1);
+        let due = from_ns + operation * slot + application.rng().between(0, slot);
+        let pick = |rng: &mut Stream| {
+            let file = rng.between(0, churn.files.max(1) - 1);
             format!("churn{tag}/{}/f{file}", file % 7)
         };
-        let name = pick(disk);
-        let drawn = disk.jobs.rng.between(0, 99);
+        let name = pick(application.rng());
+        let drawn = application.rng().between(0, 99);
         let files = churn.deletes + churn.renames;
         if drawn < churn.deletes {
-            delete(disk, due, &name);
+            application.delete(due, &name);
         } else if drawn < files {
-            let to = pick(disk);
-            rename(disk, due, &name, &to);
+            let to = pick(application.rng());
+            application.rename(due, &name, &to);
         } else if drawn < files + churn.directory_renames {
             // Half of the targets are names that no upload uses: most renames find them free.
-            let directory = |disk: &mut Disk, names: u64| {
-                format!("churn{tag}/{}", disk.jobs.rng.between(0, names - 1))
-            };
-            let (from, to) = (directory(disk, 14), directory(disk, 14));
-            rename(disk, due, &from, &to);
+            let directory = |rng: &mut Stream| format!("churn{tag}/{}", rng.between(0, 13));
+            let (from, to) = (directory(application.rng()), directory(application.rng()));
+            application.rename(due, &from, &to);
         } else {
-            upload(disk, due, &name, churn.size, None);
+            application.upload(due, &name, churn.size);
         }
     }
 }

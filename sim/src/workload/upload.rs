@@ -27,6 +27,38 @@ pub enum Style {
     Rename,
 }
 
+/// What is drawn of an upload.
+pub(crate) struct Draft {
+    pub path: RelPath,
+    /// Written first, if the style is to rename.
+    pub temporary: Option<RelPath>,
+    pub content: Content,
+    pub mode: u32,
+    pub style: Style,
+}
+
+impl Draft {
+    pub(crate) fn draw(
+        node: &str,
+        path: RelPath,
+        size: u64,
+        style: Option<Style>,
+        rng: &mut Stream,
+    ) -> Self {
+        let content = content(&format!("{node} {path}"), size, rng);
+        let drawn = match rng.between(0, 9) {
+            0..=4 => Style::InPlace,
+            5 => Style::Over,
+            _ => Style::Rename,
+        };
+        let style = style.unwrap_or(drawn);
+        let temporary = (style == Style::Rename).then(|| temporary_name(&path, rng));
+        // A few files are private: modes have to travel too.
+        let mode = if rng.one_in(8) { 0o640 } else { 0o644 };
+        Self { path, temporary, content, mode, style }
+    }
+}
+
 pub(crate) struct Upload {
     path: RelPath,
     temporary: Option<RelPath>,
@@ -65,17 +97,8 @@ impl Upload {
         style: Option<Style>,
         mut rng: Stream,
     ) -> Self {
-        let label = format!("{} {path}", disk.node);
-        let content = content(&label, size, &mut rng);
-        let drawn = match rng.between(0, 9) {
-            0..=4 => Style::InPlace,
-            5 => Style::Over,
-            _ => Style::Rename,
-        };
-        let style = style.unwrap_or(drawn);
-        let temporary = (style == Style::Rename).then(|| temporary_name(&path, &mut rng));
-        // A few files are private: modes have to travel too.
-        let mode = if rng.one_in(8) { 0o640 } else { 0o644 };
+        let draft = Draft::draw(&disk.node, path, size, style, &mut rng);
+        let Draft { path, temporary, content, mode, style } = draft;
         let id = lock(&disk.shared.oracle).announce(
             disk.index,
             path.as_bytes(),
