@@ -547,19 +547,8 @@ impl World {
     fn disturbed(&mut self, what: String) {
         let lives =
             |node: &usize| self.machines[*node].is_wanted() && !self.machines[*node].is_frozen();
-        let mut left: BTreeSet<usize> = (0..self.machines.len()).filter(lives).collect();
-        let mut parts = Vec::new();
-        while let Some(first) = left.first().copied() {
-            let cut =
-                |one, other| self.cut.contains(&(one, other)) || self.cut.contains(&(other, one));
-            let part: BTreeSet<usize> =
-                left.iter().copied().filter(|node| !cut(first, *node)).collect();
-            left.retain(|node| !part.contains(node));
-            let whole = part.iter().all(|one| part.iter().all(|other| !cut(*one, *other)));
-            if whole && part.len() > 1 {
-                parts.push(part);
-            }
-        }
+        let living = (0..self.machines.len()).filter(lives).collect();
+        let parts = crate::check::parts(living, &self.cut);
         self.disturbances.push(Disturbance { at_ns: self.now_ns(), what, parts });
     }
 

@@ -107,6 +107,26 @@ pub(crate) fn reached(
     Err(Failure::new(Invariant::Bypass, 0, sentence))
 }
 
+/// Of the living nodes those that all reach each other. `cut`: pairs between which something is lost, in
+/// one direction or the other.
+pub(crate) fn parts(
+    mut living: BTreeSet<usize>,
+    cut: &BTreeSet<(usize, usize)>,
+) -> Vec<BTreeSet<usize>> {
+    let is_cut = |one, other| cut.contains(&(one, other)) || cut.contains(&(other, one));
+    let mut parts = Vec::new();
+    while let Some(first) = living.first().copied() {
+        let part: BTreeSet<usize> =
+            living.iter().copied().filter(|node| !is_cut(first, *node)).collect();
+        living.retain(|node| !part.contains(node));
+        let whole = part.iter().all(|one| part.iter().all(|other| !is_cut(*one, *other)));
+        if whole && part.len() > 1 {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
 /// The parts that are together in both.
 pub(crate) fn split(left: &[BTreeSet<usize>], right: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
     let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));

@@ -39,7 +39,7 @@ use crate::shared::{Shared, lock};
 
 pub(crate) use absent::absent;
 pub use bypass::Disturbance;
-pub(crate) use bypass::{bypassed, reached, split};
+pub(crate) use bypass::{bypassed, parts, reached, split};
 pub(crate) use conflicts::conflicts;
 pub(crate) use expected::{visible, won};
 pub(crate) use flush::flushed;

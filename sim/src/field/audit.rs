@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{Digest, Fact, Line};
 use super::script::{What, script};
 use super::tree::{Leaf, Tree};
-use crate::check::{Disturbance, Invariant, split};
+use crate::check::{Disturbance, Invariant, parts, split};
 use crate::failure::Failure;
 use crate::oracle::KNOWN_AGAIN_BYTES;
 use crate::scenario::{Event, Scenario};
@@ -436,7 +436,8 @@ fn disturbances(run: &Run<'_>) -> Vec<Disturbance> {
             }
             _ => continue,
         };
-        let parts = parts(run.scenario.nodes.len(), &down, &cut);
+        let living = (0..run.scenario.nodes.len()).filter(|node| !down.contains(node)).collect();
+        let parts = parts(living, &cut);
         found.push(Disturbance { at_ns: run.since_ns(happened.at_ms), what, parts });
     }
     found
@@ -449,27 +450,6 @@ fn pairs(between: &Sides) -> impl Iterator<Item = (&str, &str)> {
     left.iter().flat_map(move |left| {
         right.iter().map(move |right| (left.get_ref().as_str(), right.get_ref().as_str()))
     })
-}
-
-/// Living nodes that all reach each other.
-fn parts(
-    nodes: usize,
-    down: &BTreeSet<usize>,
-    cut: &BTreeSet<(usize, usize)>,
-) -> Vec<BTreeSet<usize>> {
-    let is_cut = |one, other| cut.contains(&(one, other)) || cut.contains(&(other, one));
-    let mut left: BTreeSet<usize> = (0..nodes).filter(|node| !down.contains(node)).collect();
-    let mut parts = Vec::new();
-    while let Some(first) = left.first().copied() {
-        let part: BTreeSet<usize> =
-            left.iter().copied().filter(|node| !is_cut(first, *node)).collect();
-        left.retain(|node| !part.contains(node));
-        let whole = part.iter().all(|one| part.iter().all(|other| !is_cut(*one, *other)));
-        if whole && part.len() > 1 {
-            parts.push(part);
-        }
-    }
-    parts
 }
 
 #[cfg(test)]
