@@ -14,6 +14,7 @@ let
     apollo = "cs1gesyt6ll47km63uvasuupsscf32xmhdrswiciged76a7d4f56yqa";
     chronos = "cs1t2p3pgugf43hoxz73pieqqjzlnnxvj63m5mhudehg5qsx3hejo4q";
     hermes = "cs1skldch5wy4he74yjvblfvxb4yy4nfy5cle4cnjssh25ur2myxngq";
+    iris = "cs1knwzrcpabusrt3oovojhkhanobz74ovk4zjtxer5awkl742bc4mq";
   };
 
   test =

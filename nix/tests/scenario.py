@@ -13,6 +13,8 @@ FILE = "/etc/chainsync-test/scenario.toml"
 PLACE = "/run/chainsync-test"
 RECORD = PLACE + "/record"
 SAVED = "/var/lib/chainsync-saved"
+# What is mounted as the share where a scenario unmounts it.
+DATA = "/var/lib/chainsync-data"
 # Guests may be emulated: everything takes its time there.
 SLOWER = 6
 CONVERGED_WITHIN = 60.0
@@ -55,6 +57,7 @@ class Run:
         self.off = set()
         self.down = set()
         self.stopped = set()
+        self.unmounted = set()
         # What was recorded on machines that lost their power since.
         self.records = {name: "" for name in NODES}
         self.happened = []
@@ -83,6 +86,10 @@ class Run:
             node.wait_for_unit("multi-user.target")
             self.prepare(name)
             self.write(name)
+        if name in self.unmounted:
+            # On an empty mount point a guard has to refuse; it is started when there is a share again.
+            node.fail("systemctl start chainsync.service")
+            return
         node.succeed("systemctl start chainsync.service")
         self.down.discard(name)
 
@@ -111,6 +118,17 @@ class Run:
         for name in NODES:
             if name not in self.off:
                 NODES[name].execute("nft delete table inet chainsync_test 2>&1")
+
+    def do_unmount_root(self, what):
+        NODES[what["node"]].succeed(f"umount --lazy {ROOT}")
+        self.unmounted.add(what["node"])
+
+    def do_mount_root(self, what):
+        name = what["node"]
+        NODES[name].succeed(f"mount --bind {DATA} {ROOT}")
+        self.unmounted.discard(name)
+        if name in self.down:
+            self.do_start(what)
 
     def do_wipe_index(self, what):
         NODES[what["node"]].succeed(f"rm -rf {STATE}/files")
@@ -162,6 +180,14 @@ class Run:
             "systemctl daemon-reload",
         )
 
+    def mount_share(self, name):
+        """Makes the share a mount of its own, so that it can be unmounted."""
+        NODES[name].succeed(
+            "systemctl stop chainsync.service",
+            f"mv {ROOT} {DATA} && mkdir {ROOT} && mount --bind {DATA} {ROOT}",
+            "systemctl start chainsync.service",
+        )
+
     def write(self, name):
         """What was due while the machine was off is done by nobody."""
         elapsed = max(0.0, time.time() - self.began)
@@ -197,6 +223,8 @@ class Run:
             for name, node in NODES.items():
                 node.wait_for_unit("chainsync.service")
                 self.prepare(name)
+            for name in sorted({what["node"] for _, _, key, what in self.events if key == "unmount-root"}):
+                self.mount_share(name)
             self.wait_until("an idle ring is complete", 120.0, self.complete)
 
         with subtest("the scenario"):
@@ -216,6 +244,8 @@ class Run:
             self.do_heal(None)
             for name in sorted(self.stopped):
                 self.do_continue({"node": name})
+            for name in sorted(self.unmounted):
+                self.do_mount_root({"node": name})
             for name in sorted(self.down):
                 self.do_start({"node": name})
             for name in NODES:
