@@ -2,9 +2,11 @@
 # shellcheck shell=bash
 
 included=systemd,systemd-sysv,udev,dbus,kmod,iproute2,nftables,initramfs-tools,linux-image-cloud-amd64,nginx-light
+# As here, so that what is built here runs there.
+suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 # It stays between runs.
 cache=${VM_CACHE:-$HOME/.cache/chainsync-vm}
-debian_tar=$cache/debian-$(sha256sum <<<"$included" | cut -c1-8).tar
+debian_tar=$cache/debian-$(sha256sum <<<"$suite $included" | cut -c1-8).tar
 # What whoever is interrupted has to remove.
 making=
 
@@ -29,7 +31,7 @@ debian() {
   mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | grep -v security | head -n 1)
   [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" && $2 ~ /^http/ && $2 !~ /security/ { print $2; exit }' /etc/apt/sources.list)
   mkdir -p "$cache" && making=$(mktemp -d "$cache/making.XXXXXX") || return 1
-  debootstrap --variant=minbase --include="$included" bookworm "$making/root" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
+  debootstrap --variant=minbase --include="$included" "$suite" "$making/root" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
     { tail -n 20 "$cache/debootstrap.log" >&2; return 1; }
   # Disabled alone, the first boot would enable it again.
   chroot "$making/root" systemctl --quiet mask nginx.service || return 1

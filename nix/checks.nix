@@ -1,14 +1,11 @@
 # What `ci/test` says of the code itself.
 { pkgs }:
 let
-  inherit (pkgs) lib rustPlatform;
+  crate = import ./crate.nix { inherit (pkgs) lib rustPlatform; };
   cargo =
     name: command:
-    rustPlatform.buildRustPackage {
+    crate {
       pname = "chainsync-${name}";
-      inherit ((lib.importTOML ../Cargo.toml).workspace.package) version;
-      src = import ./source.nix { inherit lib; };
-      cargoLock.lockFile = ../Cargo.lock;
       nativeBuildInputs = [
         pkgs.clippy
         pkgs.rustfmt

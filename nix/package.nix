@@ -1,14 +1,7 @@
 # The daemon: the binary, its man pages and completions.
-{
-  lib,
-  rustPlatform,
-}:
-rustPlatform.buildRustPackage {
+{ lib, rustPlatform }:
+import ./crate.nix { inherit lib rustPlatform; } {
   pname = "chainsync";
-  inherit ((lib.importTOML ../Cargo.toml).workspace.package) version;
-  src = import ./source.nix { inherit lib; };
-  cargoLock.lockFile = ../Cargo.lock;
-
   cargoBuildFlags = [
     "--package"
     "chainsync"
@@ -31,11 +24,6 @@ rustPlatform.buildRustPackage {
 
   meta = {
     description = "Keeps a directory identical on several web servers, one way round a ring";
-    license = with lib.licenses; [
-      mit
-      asl20
-    ];
     mainProgram = "chainsync";
-    platforms = lib.platforms.linux;
   };
 }

@@ -432,7 +432,15 @@ let
       toSource =
         { root, fileset }:
         assert all (p: builtins.pathExists p || throw "fileset: ${toString p} does not exist") fileset;
-        root;
+        let
+          within = above: path: path == above || hasPrefix (above + "/") path;
+        in
+        builtins.path {
+          path = root;
+          name = "source";
+          filter =
+            path: _: any (one: within (toString one) path || within path (toString one)) (map toString fileset);
+        };
       maybeMissing = p: p;
     };
     generators.toKeyValue = _: s: concatStringsSep "" (mapAttrsToList (n: v: "${n}=${toString v}\n") s);
