@@ -78,11 +78,18 @@ machines = [
     driver.Machine(name, f"{place}/run/{name}", base, config_drive(name, ids), number + 1, port)
     for number, name in enumerate(sorted(names))
 ]
+
+
+def start_all():
+    for machine in machines:
+        machine.start()
+
+
 scope = {
     "json": json,
     "NODES": {machine.name: machine for machine in machines},
     "SCENARIO": scenario,
-    "start_all": lambda: [machine.start() for machine in machines],
+    "start_all": start_all,
     "subtest": driver.subtest,
     "retry": driver.retry,
     "log": driver.log,
@@ -93,7 +100,7 @@ script = f"{here}/../../nix/tests/scenario.py"
 try:
     if arguments.interactive:
         play = f"exec(compile(open({script!r}).read(), 'scenario.py', 'exec'), globals())"
-        code.interact(f"start_all(), then for example apollo.succeed('chainsync status'); the scenario: {play}", local=scope)
+        code.interact(f"start_all(), then for example apollo.succeed('chainsync status').\nThe scenario: {play}", local=scope)
     else:
         with open(script) as file:
             exec(compile(file.read(), "scenario.py", "exec"), scope)
