@@ -1,16 +1,20 @@
 //! A verdict on a run in the field, from what the applications recorded and what the disks hold. The
 //! promises are those of the simulation, as far as they can be seen from outside.
 
+mod bypass;
+mod contents;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use bypass::bypassed;
+use contents::Contents;
+
 use super::record::{Digest, Fact, Line};
-use super::script::{What, script};
 use super::tree::{Leaf, Tree};
-use crate::check::{Disturbance, Invariant, parts, split};
+use crate::check::Invariant;
 use crate::failure::Failure;
-use crate::oracle::KNOWN_AGAIN_BYTES;
 use crate::scenario::{Event, Scenario};
 
 /// What a power loss may take of an application's own files: ext4 writes back after 5 s, dirty pages
@@ -123,90 +127,6 @@ impl Run<'_> {
         self.hosts
             .iter()
             .flat_map(|(node, host)| host.record.iter().map(move |line| (&**node, line)))
-    }
-}
-
-/// Which contents there may be, and where.
-struct Contents {
-    places: BTreeMap<Digest, BTreeSet<String>>,
-    /// Directories that were renamed: what was in them is in its new place.
-    moved: Vec<(String, String)>,
-}
-
-impl Contents {
-    /// From the scripts, not from the records: those may have been lost with the power.
-    fn of(run: &Run<'_>) -> Self {
-        let mut places: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
-        let mut moved = Vec::new();
-        for node in &run.scenario.nodes {
-            for step in script(run.scenario, run.seed, node.as_str()) {
-                match step.what {
-                    What::Upload(upload) => {
-                        let draft = upload.draft();
-                        let hash = blake3::hash(&draft.content).to_hex().to_string();
-                        let names = [Some(&draft.path), draft.temporary.as_ref()];
-                        let names = names.into_iter().flatten().map(ToString::to_string);
-                        places.entry(hash).or_default().extend(names);
-                    }
-                    What::Rename(from, to) => moved.push((from.to_string(), to.to_string())),
-                    _ => {}
-                }
-            }
-        }
-        for (_, line) in run.facts() {
-            if let Fact::Left { path, hash } = &line.fact {
-                places.entry(hash.clone()).or_default().insert(path.clone());
-            }
-        }
-        Self { places, moved }
-    }
-
-    fn judge(&self, node: &str, tree: &Tree) -> Result<(), Failure> {
-        for (path, leaf) in &tree.leaves {
-            let Leaf::File { hash, size, .. } = leaf else { continue };
-            // Of a few bytes two may be equal.
-            if *size < KNOWN_AGAIN_BYTES {
-                continue;
-            }
-            let failure = match self.places.get(hash) {
-                None => {
-                    let sentence = format!(
-                        "there is a file of {size} bytes that is no upload, nor what one left behind"
-                    );
-                    Failure::new(Invariant::S1, 0, sentence)
-                }
-                Some(places) if !self.belongs(places, path) => {
-                    let home = places.first().map_or("nowhere", |place| place);
-                    Failure::new(Invariant::S2, 0, format!("this content belongs at {home}"))
-                }
-                Some(_) => continue,
-            };
-            return Err(failure.on(node).at_path(path.as_bytes()));
-        }
-        Ok(())
-    }
-
-    /// Whether renames of the script lead from one of the places to a path.
-    fn belongs(&self, places: &BTreeSet<String>, path: &str) -> bool {
-        let mut known = places.clone();
-        let mut todo: Vec<String> = places.iter().cloned().collect();
-        while let Some(place) = todo.pop() {
-            if place == path {
-                return true;
-            }
-            for (from, to) in &self.moved {
-                let rest = place.strip_prefix(from.as_str());
-                let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'))
-                else {
-                    continue;
-                };
-                let next = format!("{to}{rest}");
-                if known.len() < 10_000 && known.insert(next.clone()) {
-                    todo.push(next);
-                }
-            }
-        }
-        false
     }
 }
 
@@ -337,124 +257,10 @@ fn expected(run: &Run<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// After each event that left fewer nodes reaching each other: of what was uploaded from then on,
-/// something reached everybody in time. When, the file's own times tell.
-fn bypassed(run: &Run<'_>) -> Result<(), Failure> {
-    let Some(within) = run.scenario.expect.bypass_within else { return Ok(()) };
-    let within_ns = within.0.as_nanos() as u64;
-    let disturbances = disturbances(run);
-    for Disturbance { at_ns, what, parts } in &disturbances {
-        let until_ns = at_ns + within_ns;
-        let later = disturbances.iter().filter(|other| (*at_ns..until_ns).contains(&other.at_ns));
-        let parts = later.fold(parts.clone(), |parts, other| split(&parts, &other.parts));
-        let mut judged = false;
-        for part in &parts {
-            for node in part {
-                let Some(arrived) = earliest(run, part, *node, *at_ns..until_ns) else { continue };
-                judged = true;
-                if arrived.is_none_or(|arrived| arrived > until_ns) {
-                    let name = run.scenario.nodes[*node].as_str();
-                    let sentence = format!(
-                        "{what}, and of what was uploaded from then on nothing reached {name} within {:?}",
-                        within.0
-                    );
-                    return Err(Failure::new(Invariant::Bypass, until_ns, sentence).on(name));
-                }
-            }
-        }
-        if !judged {
-            let sentence = format!(
-                "nothing was uploaded within {:?} after {what}: the scenario cannot show `bypass-within`",
-                within.0
-            );
-            return Err(Failure::new(Invariant::Bypass, *at_ns, sentence));
-        }
-    }
-    Ok(())
-}
-
-/// When the first of the uploads that others of the part finished in a span arrived on `node`; nothing
-/// if there were none.
-fn earliest(
-    run: &Run<'_>,
-    part: &BTreeSet<usize>,
-    node: usize,
-    span: std::ops::Range<u64>,
-) -> Option<Option<u64>> {
-    let name = |node: usize| run.scenario.nodes[node].as_str();
-    let leaves = &run.hosts.get(name(node))?.tree.leaves;
-    let mut any = false;
-    let mut first = None;
-    for other in part.iter().filter(|other| **other != node) {
-        for line in &run.hosts.get(name(*other))?.record {
-            let Fact::Finished { path, hash, .. } = &line.fact else { continue };
-            if !span.contains(&run.since_ns(line.at_ms)) {
-                continue;
-            }
-            any = true;
-            if let Some(Leaf::File { hash: held, changed_ms, .. }) = leaves.get(path)
-                && held == hash
-            {
-                let arrived = run.since_ns(*changed_ms);
-                first = Some(first.map_or(arrived, |first: u64| first.min(arrived)));
-            }
-        }
-    }
-    any.then_some(first)
-}
-
-/// Moments from which fewer nodes reach each other.
-fn disturbances(run: &Run<'_>) -> Vec<Disturbance> {
-    let index = |name: &str| run.scenario.nodes.iter().position(|node| node.as_str() == name);
-    let mut down: BTreeSet<usize> = BTreeSet::new();
-    let mut cut: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let mut found = Vec::new();
-    for happened in &run.happened {
-        let Some(timed) = run.scenario.events.get(happened.event) else { continue };
-        let node = timed.event.nodes().first().and_then(|name| index(name.get_ref()));
-        let what = match (&timed.event, node) {
-            (Event::Crash(_) | Event::PowerLoss(_) | Event::Stop(_), Some(node)) => {
-                down.insert(node);
-                let did = if matches!(timed.event, Event::Stop(_)) { "hung" } else { "died" };
-                format!("{} {did}", run.scenario.nodes[node])
-            }
-            (Event::Start(_) | Event::Continue(_), Some(node)) => {
-                down.remove(&node);
-                continue;
-            }
-            (Event::Partition(partition), _) => {
-                for (left, right) in pairs(&partition.between) {
-                    if let Some(pair) = index(left).zip(index(right)) {
-                        cut.insert(pair);
-                    }
-                }
-                "the network was cut".to_owned()
-            }
-            (Event::Heal(_), _) => {
-                cut.clear();
-                continue;
-            }
-            _ => continue,
-        };
-        let living = (0..run.scenario.nodes.len()).filter(|node| !down.contains(node)).collect();
-        let parts = parts(living, &cut);
-        found.push(Disturbance { at_ns: run.since_ns(happened.at_ms), what, parts });
-    }
-    found
-}
-
-type Sides = (Vec<toml::Spanned<String>>, Vec<toml::Spanned<String>>);
-
-fn pairs(between: &Sides) -> impl Iterator<Item = (&str, &str)> {
-    let (left, right) = between;
-    left.iter().flat_map(move |left| {
-        right.iter().map(move |right| (left.get_ref().as_str(), right.get_ref().as_str()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::field::script::{What, script};
 
     const SCENARIO: &str = r#"
 about = "x"
