@@ -31,10 +31,12 @@ pub(crate) fn run(options: &args::Run) -> Result<Exit, Failure> {
         tracing::warn!("{warning}");
     }
     memory::share_one_heap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-            Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
-        })?;
+    // One thread for what waits, as in the simulation: links and gossip are a twentieth of the work, and
+    // handing them from core to core costs more than a second one gains. Disk work has threads of its own.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().map_err(|error| {
+        Failure::new(Exit::Refused, error, "the system gives no threads: look at its limits")
+    })?;
     system::raise_descriptors();
     system::refuse_owner(&config)?;
     let tls = tls(&config)?;
