@@ -1,7 +1,7 @@
 //! Files that have several names in the share (hard links).
 //!
-//! A write through one name raises no event for the others, so when a file changed, all its names
-//! are looked at. Names are noted whenever they are looked at while the file has more than one; a
+//! A write through one name raises no event for the others, so when a file changed, or left a name
+//! through which it may have been written, all its names are looked at. Names are noted whenever they are looked at while the file has more than one; a
 //! name that was there before is searched in the index, once for each number of links. To peers the
 //! names are independent files.
 //!
@@ -61,6 +61,16 @@ impl Links {
         }
     }
 
+    /// The file that a path was noted as a name of.
+    pub fn noted(&self, path: &RelPath) -> Option<u64> {
+        self.paths.get(path).copied()
+    }
+
+    /// What was noted as names of a file.
+    pub fn names(&self, inode: u64) -> impl Iterator<Item = &RelPath> {
+        self.inodes.get(&inode).into_iter().flat_map(|names| &names.names)
+    }
+
     /// Whether a file has other names, or had when it was looked at last.
     pub fn concern(&self, path: &RelPath, stat: &Stat) -> bool {
         stat.links > 1 || self.paths.contains_key(path)
@@ -117,6 +127,8 @@ mod tests {
         assert_eq!(links.others(&b, &file(7, 2)), Others { names: vec![], incomplete: true });
         assert_eq!(links.others(&b, &file(7, 2)), Others::default());
         links.note(&a, Some(&file(7, 2)));
+        assert_eq!(links.noted(&a), Some(7));
+        assert_eq!(links.names(7).collect::<Vec<_>>(), [&a, &b]);
         let others = Others { names: vec![b.clone()], incomplete: false };
         assert_eq!(links.others(&a, &file(7, 2)), others);
         // Another file takes a name; one goes away.

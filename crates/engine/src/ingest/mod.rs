@@ -210,7 +210,7 @@ impl<E: Env> Job<'_, E> {
             return Ok(());
         }
         let file = stat.filter(|stat| stat.file_type == FileType::File);
-        lock(&self.share.links).note(path, file.as_ref());
+        self.note_links(path, file.as_ref(), published.as_ref());
         // A directory without an entry of its own, there for what is below it, may have gone, too.
         if !is_dir && (was_dir || !was_live) {
             self.find_deleted_below(path)?;
@@ -247,6 +247,24 @@ impl<E: Env> Job<'_, E> {
             self.share.board.solved(path);
         }
         Ok(())
+    }
+
+    /// Notes that a path is, or is not any more, a name of a file with several. What left a name may have
+    /// been written through it before.
+    fn note_links(&mut self, path: &RelPath, file: Option<&Stat>, published: Option<&Published>) {
+        let mut links = lock(&self.share.links);
+        if self.occasion != Occasion::Sweep {
+            let published = published.and_then(|published| published.identity);
+            let left = [links.noted(path), published.map(|identity| identity.inode)];
+            for inode in left.into_iter().flatten() {
+                if file.is_none_or(|stat| stat.inode != inode) {
+                    let others = links.names(inode).filter(|name| *name != path);
+                    let others = others.map(|name| (name.clone(), Urgency::Finished));
+                    self.looked.follow.extend(others);
+                }
+            }
+        }
+        links.note(path, file);
     }
 
     /// Another directory may have taken the place of the one that was published: what is found in it
