@@ -51,6 +51,15 @@ impl Batch {
         write(root, &self.path(index), &self.content(index))
     }
 
+    /// What [`write`](Self::write) would write, made without writing it.
+    pub fn prepare(&self, indices: std::ops::Range<u64>) -> Vec<(Upload, Vec<u8>)> {
+        let prepared = indices.map(|index| {
+            let (path, content) = (self.path(index), self.content(index));
+            (upload(&path, &content), content)
+        });
+        prepared.collect()
+    }
+
     pub fn write_all(&self, root: &Path, indices: std::ops::Range<u64>) -> io::Result<Vec<Upload>> {
         indices.map(|index| self.write(root, index)).collect()
     }
@@ -65,6 +74,15 @@ impl Batch {
 }
 
 pub fn write(root: &Path, path: &str, content: &[u8]) -> io::Result<Upload> {
+    put(root, path, content)?;
+    Ok(upload(path, content))
+}
+
+fn upload(path: &str, content: &[u8]) -> Upload {
+    Upload { path: path.to_owned(), size: content.len() as u64, hash: blake3::hash(content) }
+}
+
+pub fn put(root: &Path, path: &str, content: &[u8]) -> io::Result<()> {
     let target = root.join(path);
     let mut file = match File::create(&target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -73,8 +91,7 @@ pub fn write(root: &Path, path: &str, content: &[u8]) -> io::Result<Upload> {
         }
         other => other?,
     };
-    file.write_all(content)?;
-    Ok(Upload { path: path.to_owned(), size: content.len() as u64, hash: blake3::hash(content) })
+    file.write_all(content)
 }
 
 /// The same files on all hosts, times included, before anything watches them.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::lag::{Sampler, sample_for_a_while};
-use super::storm::write_as_fast_as_possible;
+use super::storm;
 use super::{Context, Meter, Workload};
 use crate::hosts::{APOLLO, HERMES, World};
 use crate::results::RowInfo;
@@ -96,13 +96,7 @@ fn run(context: &mut Context) -> Result<()> {
     let after_start = mib(world.memory());
 
     world.forget_peak_memory()?;
-    let meter = Meter::start(world)?;
-    let began = Instant::now();
-    let storm = write_as_fast_as_possible(world, &[APOLLO], context.scale.files)?;
-    let done = wait_everywhere(world, &storm, context.scale.patience)?;
-    let beside = meter.stop(world, storm.len() as u64)?;
-    verify(world, &storm)?;
-    let rate = storm.len() as f64 / (done - began).as_secs_f64();
+    let (rate, beside) = storm::measure(context, &[APOLLO])?;
     context.measured(row("million-storm")?, rate, beside);
     settle(world)?;
 

@@ -1,5 +1,6 @@
 //! Many uploads as fast as they can be written: from the first write until all are everywhere.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -8,7 +9,7 @@ use super::{Context, Meter, Scale, Workload};
 use crate::hosts::{APOLLO, NAMES, World};
 use crate::results::{Measurement, RowInfo};
 use crate::systems::limits::Limit;
-use crate::tree::{Batch, Upload, verify, wait_everywhere};
+use crate::tree::{Batch, Upload, put, verify, wait_everywhere};
 
 pub const ON_ONE: Workload = Workload {
     key: "storm",
@@ -47,39 +48,49 @@ fn on_all(context: &mut Context) -> Result<()> {
 
 fn storm(context: &mut Context, writers: &[usize]) -> Result<()> {
     context.start(&[])?;
-    let world = context.world;
-    let meter = Meter::start(world)?;
-    let began = Instant::now();
-    let uploads = write_as_fast_as_possible(world, writers, context.scale.files)?;
-    let wrote = began.elapsed();
-    let done = wait_everywhere(world, &uploads, context.scale.patience)?;
-    let took = (done - began).as_secs_f64();
-    let mut beside = meter.stop(world, uploads.len() as u64)?;
-    beside.insert("writing_s".to_owned(), wrote.as_secs_f64());
-    verify(world, &uploads)?;
+    let (rate, beside) = measure(context, writers)?;
     let row = if writers.len() == 1 { &ON_ONE.rows[0] } else { &ON_ALL.rows[0] };
-    context.measured(row, uploads.len() as f64 / took, beside);
+    context.measured(row, rate, beside);
     Ok(())
 }
 
-/// So many files, an equal part on each of the writers.
-pub fn write_as_fast_as_possible(
+/// Times one, an equal part on each of the writers: files a second, and what else there is to say.
+pub fn measure(context: &Context, writers: &[usize]) -> Result<(f64, BTreeMap<String, f64>)> {
+    let world = context.world;
+    let each = context.scale.files / writers.len() as u64;
+    // Beforehand: an application gets its uploads from somewhere, too.
+    let prepared: Vec<_> =
+        writers.iter().map(|writer| Batch::new(NAMES[*writer]).prepare(0..each)).collect();
+    let meter = Meter::start(world)?;
+    let began = Instant::now();
+    write_as_fast_as_possible(world, writers, &prepared)?;
+    let wrote = began.elapsed();
+    let uploads: Vec<_> = prepared.into_iter().flatten().map(|(upload, _)| upload).collect();
+    let done = wait_everywhere(world, &uploads, context.scale.patience)?;
+    let mut beside = meter.stop(world, uploads.len() as u64)?;
+    beside.insert("writing_s".to_owned(), wrote.as_secs_f64());
+    verify(world, &uploads)?;
+    Ok((uploads.len() as f64 / (done - began).as_secs_f64(), beside))
+}
+
+/// What is prepared for each of the writers, all at once.
+fn write_as_fast_as_possible(
     world: &World,
     writers: &[usize],
-    files: u64,
-) -> Result<Vec<Upload>> {
-    let each = files / writers.len() as u64;
+    prepared: &[Vec<(Upload, Vec<u8>)>],
+) -> Result<()> {
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for writer in writers {
-            let (root, batch) = (world.share(*writer), Batch::new(NAMES[*writer]));
-            threads.push(scope.spawn(move || batch.write_all(&root, 0..each)));
+        for (writer, files) in writers.iter().zip(prepared) {
+            let root = world.share(*writer);
+            threads.push(scope.spawn(move || {
+                files.iter().try_for_each(|(upload, content)| put(&root, &upload.path, content))
+            }));
         }
-        let mut uploads = Vec::new();
         for thread in threads {
-            uploads.extend(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
+            thread.join().map_err(|_| anyhow!("a writer panicked"))??;
         }
-        Ok(uploads)
+        Ok(())
     })
 }
 
