@@ -58,6 +58,17 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes room for so many bytes of contents, as the batch before had: nothing moves while it grows.
+    pub fn room_for(mut self, bytes: usize) -> Self {
+        self.content.reserve(bytes.min(BATCH_BYTES_MAX));
+        self
+    }
+
+    /// Bytes of contents so far.
+    pub fn content_bytes(&self) -> usize {
+        self.content.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -73,8 +84,12 @@ impl BatchBuilder {
             || (!self.entries.is_empty() && self.content.len() + content_bytes > self.bytes_max)
     }
 
-    /// Adds an entry, with its content if there is one to send. A content that is in the batch
-    /// already is not sent twice.
+    /// Whether a content is in the batch.
+    pub fn holds(&self, hash: &ContentHash) -> bool {
+        self.held.contains_key(hash)
+    }
+
+    /// Adds an entry, with its content if there is one to send and it is not in the batch already.
     pub fn push(&mut self, entry: Entry, content: Option<&Bytes>) {
         let content = match (content, entry.kind.content()) {
             (Some(bytes), Some((hash, size))) => {
@@ -88,7 +103,10 @@ impl BatchBuilder {
                 });
                 ContentRef::Inline { pack: 0, offset }
             }
-            (None, Some(_)) => ContentRef::Announced,
+            (None, Some((hash, _))) => match self.held.get(&hash) {
+                Some(offset) => ContentRef::Inline { pack: 0, offset: *offset },
+                None => ContentRef::Announced,
+            },
             (_, None) => ContentRef::None,
         };
         self.entry_bytes += entry_bytes(&entry);

@@ -96,7 +96,7 @@ impl RelPath {
 
     /// The last component.
     pub fn name(&self) -> &[u8] {
-        match self.0.iter().rposition(|byte| *byte == b'/') {
+        match memchr::memrchr(b'/', &self.0) {
             Some(slash) => &self.0[slash + 1..],
             None => &self.0,
         }
@@ -146,7 +146,10 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |byte: u8| if byte == b'/' { 0 } else { byte };
-        match self.0.iter().zip(other.0.iter()).find(|(one, other)| one != other) {
+        // Neighbours begin alike: eight bytes at a time.
+        let words = self.0.as_chunks::<8>().0.iter().zip(other.0.as_chunks::<8>().0);
+        let alike = 8 * words.take_while(|(one, other)| one == other).count();
+        match self.0[alike..].iter().zip(&other.0[alike..]).find(|(one, other)| one != other) {
             Some((one, other)) => key(*one).cmp(&key(*other)),
             None => self.0.len().cmp(&other.0.len()),
         }

@@ -222,6 +222,15 @@ struct ChunkHeader {
 impl Frame {
     /// Appends the frame, with its length, to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
+        for pack in self.encode_head(out) {
+            out.extend_from_slice(&pack);
+        }
+    }
+
+    /// The same but for what comes last in a batch, its packs: they are most of it, and are returned as
+    /// they are.
+    pub fn encode_head(&self, out: &mut BytesMut) -> Vec<Bytes> {
+        let mut packs = Vec::new();
         let start = out.len();
         out.put_u32(0);
         match self {
@@ -231,7 +240,10 @@ impl Frame {
             Frame::Welcome(welcome) => {
                 put(out, WELCOME, &Welcome { row: sendable(&welcome.row), ..welcome.clone() });
             }
-            Frame::Batch(batch) => batch.encode(out),
+            Frame::Batch(batch) => {
+                batch.encode_head(out);
+                packs.extend(batch.packs.iter().map(|pack| pack.data.clone()));
+            }
             Frame::Ack(ack) => put(out, ACK, ack),
             Frame::Ping => out.put_u8(PING),
             Frame::Rows(rows) => {
@@ -258,9 +270,11 @@ impl Frame {
             Frame::Inspect(inspect) => inspect.encode(out, INSPECT),
             Frame::Inspected(inspected) => inspected.encode(out, INSPECTED),
         }
-        let length = out.len() - start - LENGTH_BYTES;
+        let packed: usize = packs.iter().map(Bytes::len).sum();
+        let length = out.len() - start - LENGTH_BYTES + packed;
         assert!(length <= FRAME_BYTES_MAX, "a frame of our own within its bound");
         out[start..start + LENGTH_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
+        packs
     }
 
     /// Takes one frame off the front of `buffer`; `None` if it is not there whole yet.

@@ -83,11 +83,11 @@ struct PackHeader {
 const HEADER_BYTES: usize = 1024;
 
 impl Batch {
-    pub(super) fn encode(&self, out: &mut BytesMut) {
-        // Once, and not each time it turns out to be too small: a batch has 4 MiB.
-        let packed: usize = self.packs.iter().map(|pack| pack.data.len()).sum();
+    /// All but the packs, which come behind it.
+    pub(super) fn encode_head(&self, out: &mut BytesMut) {
+        // Once, and not each time it turns out to be too small.
         let entries: usize = self.entries.iter().map(|entry| entry_bytes(&entry.entry)).sum();
-        out.reserve(packed + entries + HEADER_BYTES);
+        out.reserve(entries + HEADER_BYTES);
         out.put_u8(BATCH);
         let packs = self.packs.iter().map(|pack| PackHeader {
             codec: pack.codec,
@@ -106,9 +106,6 @@ impl Batch {
                 packs: packs.collect(),
             },
         );
-        for pack in &self.packs {
-            out.extend_from_slice(&pack.data);
-        }
     }
 
     pub(super) fn decode(mut body: Bytes) -> Result<Self, WireError> {
