@@ -8,7 +8,7 @@ use chainsync_core::batch::INLINE_BYTES_MAX;
 use chainsync_core::{ContentHash, ContentHasher};
 use chainsync_env::{RenameMode, Vfs};
 
-use crate::disk::{is_absent, read_all};
+use crate::disk::{OWN_FILE_MODE, is_absent, read_all};
 
 /// Read and written at a time.
 const COPY_BYTES: usize = 256 << 10;
@@ -73,7 +73,7 @@ impl<V: Vfs> Archive<V> {
             Err(error) if !is_absent(&error) => return Err(error),
             _ => {}
         }
-        let file = self.vfs.create_file(&dir, incoming.as_bytes())?;
+        let file = self.vfs.create_file(&dir, incoming.as_bytes(), OWN_FILE_MODE)?;
         fill(&file)?;
         self.vfs.sync_data(&file)?;
         let replace = RenameMode::Replace;

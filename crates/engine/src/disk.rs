@@ -24,6 +24,8 @@ pub const OWN_DIR: &str = ".chainsync";
 pub const STAGING: &str = ".chainsync/staging";
 pub const COOKIES: &str = ".chainsync/cookies";
 pub const MARKER: &[u8] = b"marker";
+/// Of files that are not, or not yet, anybody's.
+pub const OWN_FILE_MODE: u32 = 0o600;
 
 /// Directories kept open within one job.
 const DIRS_OPEN_MAX: usize = 128;

@@ -13,6 +13,7 @@ use chainsync_env::{Env, Vfs};
 use tokio::time::{Instant, timeout_at};
 
 use crate::board::PAUSED;
+use crate::disk::OWN_FILE_MODE;
 use crate::share::{Share, ShareError};
 use crate::status::{FlushReport, Lacking};
 
@@ -102,7 +103,7 @@ impl<E: Env> Share<E> {
             }
             _ => {}
         }
-        let made = self.vfs.create_file(&cookies, name.as_bytes());
+        let made = self.vfs.create_file(&cookies, name.as_bytes(), OWN_FILE_MODE);
         made.map_err(ShareError::disk("making a flush cookie"))?;
         let removed = self.vfs.unlink(&cookies, name.as_bytes());
         removed.map_err(ShareError::disk("removing a flush cookie"))

@@ -8,7 +8,9 @@ use chainsync_env::{Env, RenameMode, Vfs};
 
 use crate::archive::Archive;
 use crate::config::{Durability, NodeConfig, ShareConfig};
-use crate::disk::{COOKIES, MARKER, OWN_DIR, STAGING, is_absent, own_path, read_all};
+use crate::disk::{
+    COOKIES, MARKER, OWN_DIR, OWN_FILE_MODE, STAGING, is_absent, own_path, read_all,
+};
 use crate::index::Index;
 use crate::node::StartError;
 use crate::share::{HintQueue, Opened};
@@ -137,7 +139,7 @@ fn write_mark<V: Vfs>(vfs: &V, own: &V::Dir, mark: u64) -> io::Result<()> {
         Err(error) if !is_absent(&error) => return Err(error),
         _ => {}
     }
-    let file = vfs.create_file(own, incoming)?;
+    let file = vfs.create_file(own, incoming, OWN_FILE_MODE)?;
     vfs.write_at(&file, format!("{mark:016x}").as_bytes(), 0)?;
     vfs.sync_data(&file)?;
     vfs.rename(own, incoming, own, MARKER, RenameMode::Replace)?;

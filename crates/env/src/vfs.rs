@@ -69,8 +69,9 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     /// tell (a read lease is granted or refused, fcntl(2) `F_SETLEASE`), `None` if it cannot.
     fn has_writer(&self, file: &Self::File) -> io::Result<Option<bool>>;
 
-    /// Creates a file that did not exist (`O_CREAT | O_EXCL`), open for writing, mode 0600.
-    fn create_file(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File>;
+    /// Creates a file that did not exist (`O_CREAT | O_EXCL`), open for reading and writing, with
+    /// exactly this mode of at most 0777. A umask may make that two steps, and two events to a watcher.
+    fn create_file(&self, dir: &Self::Dir, name: &[u8], mode: u32) -> io::Result<Self::File>;
 
     /// Opens a file of chainsync's own for reading and writing.
     fn open_own_file(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::File>;

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use chainsync_core::{FileType, RelPath, Stat};
@@ -34,13 +34,23 @@ struct Root {
     // syncfs reports a failed write-back only to descriptors that were open when it failed.
     directory: OwnedFd,
     ctime_tick_ns: i128,
-    /// A file was seen to be made with all of its owner's rights.
-    umask_spares_owner: AtomicBool,
 }
 
 /// An open directory.
 #[derive(Debug)]
-pub struct HostDir(OwnedFd);
+pub struct HostDir(OwnedFd, AtomicU32);
+
+impl HostDir {
+    fn new(directory: OwnedFd) -> Self {
+        Self(directory, AtomicU32::new(0))
+    }
+
+    /// Bits of modes that files made here were seen to have got: neither the umask nor a default ACL
+    /// of the directory takes them away.
+    fn modes_spared(&self) -> &AtomicU32 {
+        &self.1
+    }
+}
 
 /// An open regular file.
 #[derive(Debug)]
@@ -62,8 +72,7 @@ impl HostVfs {
     fn new(directory: OwnedFd, ctime_tick_ns: i128) -> Self {
         // Before the first lease is asked for.
         lease::ignore_lease_breaks();
-        let umask_spares_owner = AtomicBool::new(false);
-        Self(Arc::new(Root { directory, ctime_tick_ns, umask_spares_owner }))
+        Self(Arc::new(Root { directory, ctime_tick_ns }))
     }
 }
 
@@ -73,7 +82,7 @@ impl Vfs for HostVfs {
 
     fn open_dir(&self, path: Option<&RelPath>) -> io::Result<HostDir> {
         let path = path.map_or(b".".as_slice(), RelPath::as_bytes);
-        Ok(HostDir(open_beneath(self.0.directory.as_fd(), path, DIRECTORY)?))
+        Ok(HostDir::new(open_beneath(self.0.directory.as_fd(), path, DIRECTORY)?))
     }
 
     fn list(&self, dir: &HostDir) -> io::Result<Vec<DirEntry>> {
@@ -130,22 +139,26 @@ impl Vfs for HostVfs {
         Ok(lease::has_writer(file.0.as_fd()))
     }
 
-    fn create_file(&self, dir: &HostDir, name: &[u8]) -> io::Result<HostFile> {
+    fn create_file(&self, dir: &HostDir, name: &[u8], mode: u32) -> io::Result<HostFile> {
         let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::EXCL
             | OFlags::NOFOLLOW
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
         let name = component(name)?;
-        let file: File = retry_on_intr(|| fs::openat(&dir.0, name, flags, mode))?.into();
-        // The umask may have taken bits away; it cannot have added any. It is the same for each file.
-        if !self.0.umask_spares_owner.load(Relaxed) {
-            if fs::fstat(&file)?.st_mode & 0o7777 == mode.bits() {
-                self.0.umask_spares_owner.store(true, Relaxed);
-            } else {
-                fs::fchmod(&file, mode)?;
+        if mode > 0o777 {
+            return Err(Errno::INVAL.into());
+        }
+        let asked = permissions(mode)?;
+        let file: File = retry_on_intr(|| fs::openat(&dir.0, name, flags, asked))?.into();
+        // Bits may have been taken away; none can have been added.
+        let spared = dir.modes_spared();
+        if mode & !spared.load(Relaxed) != 0 {
+            let got = fs::fstat(&file)?.st_mode & 0o7777;
+            spared.fetch_or(got, Relaxed);
+            if got != mode {
+                fs::fchmod(&file, asked)?;
             }
         }
         Ok(HostFile(file))

@@ -116,7 +116,7 @@ async fn the_parts_come_together() {
     let sink = Arc::new(move |event| drop(sender.send(event)));
     let watch = env.watch(directory.path(), sink).unwrap();
     watch.add(None).unwrap();
-    vfs.create_file(&vfs.open_dir(None).unwrap(), b"f").unwrap();
+    vfs.create_file(&vfs.open_dir(None).unwrap(), b"f", 0o600).unwrap();
     let event = events.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
     let path = chainsync_core::RelPath::new("f").unwrap();
     let started = chainsync_core::hints::Urgency::Started;

@@ -20,8 +20,21 @@ fn modes_are_exact_under_a_umask() {
         .iter()
         .map(|mode| vfs.make_dir(&root, format!("{mode:o}").as_bytes(), *mode))
         .collect();
-    let file = vfs.create_file(&root, b"f");
+    let file = vfs.create_file(&root, b"f", 0o600);
+    // One whose bits the umask spares, one that it does not spare, and both again: what was learnt of
+    // the one does not hold for the other.
+    let file_modes = [0o400, 0o664, 0o400, 0o664, 0o777, 0o000];
+    let made_files: Vec<_> = (0..)
+        .zip(file_modes)
+        .map(|(at, mode)| vfs.create_file(&root, format!("f{at}").as_bytes(), mode))
+        .collect();
     rustix::process::umask(0o022.into());
+    for (made, mode) in made_files.into_iter().zip(file_modes) {
+        let made = made.unwrap();
+        assert_eq!(vfs.stat_file(&made).unwrap().mode, mode, "{mode:o}");
+        vfs.write_at(&made, b"whatever its mode", 0).unwrap();
+    }
+    assert_errno(vfs.create_file(&root, b"set-id", 0o4755), libc::EINVAL);
     for (mode, made) in modes.iter().zip(made) {
         made.unwrap();
         let stat = vfs.stat(&root, format!("{mode:o}").as_bytes()).unwrap();

@@ -79,7 +79,7 @@ fn a_listing_is_whole_each_time_and_names_are_bytes() {
     expected.push(b"not-utf8-\xff\xfe".to_vec());
     expected.push(b"new\nline".to_vec());
     for name in &expected {
-        world.vfs.create_file(&world.root, name).unwrap();
+        world.vfs.create_file(&world.root, name, 0o600).unwrap();
     }
     expected.sort();
     for _ in 0..2 {
@@ -93,7 +93,7 @@ fn a_listing_is_whole_each_time_and_names_are_bytes() {
 #[test]
 fn stat_tells_what_lstat_tells() {
     let world = world();
-    let file = world.vfs.create_file(&world.root, b"f").unwrap();
+    let file = world.vfs.create_file(&world.root, b"f", 0o600).unwrap();
     world.vfs.write_at(&file, b"hello", 3).unwrap();
     world.vfs.set_file_mode(&file, 0o4751).unwrap();
     fs::hard_link(world.path().join("f"), world.path().join("g")).unwrap();
@@ -133,7 +133,7 @@ fn stat_tells_what_lstat_tells() {
 #[test]
 fn files_are_read_and_written_at_offsets() {
     let world = world();
-    let file = world.vfs.create_file(&world.root, b"f").unwrap();
+    let file = world.vfs.create_file(&world.root, b"f", 0o600).unwrap();
     world.vfs.write_at(&file, b"0123456789", 0).unwrap();
     world.vfs.write_at(&file, b"xy", 4).unwrap();
     world.vfs.sync_data(&file).unwrap();
@@ -142,7 +142,7 @@ fn files_are_read_and_written_at_offsets() {
     assert_eq!(world.vfs.read_at(&file, &mut buffer, 3).unwrap(), 7);
     assert_eq!(&buffer[..7], b"3xy6789");
     assert_eq!(world.vfs.read_at(&file, &mut buffer, 10).unwrap(), 0);
-    assert_errno(world.vfs.create_file(&world.root, b"f"), libc::EEXIST);
+    assert_errno(world.vfs.create_file(&world.root, b"f", 0o600), libc::EEXIST);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn only_regular_files_are_opened_and_none_blocks() {
 #[test]
 fn times_keep_their_nanoseconds() {
     let world = world();
-    let file = world.vfs.create_file(&world.root, b"f").unwrap();
+    let file = world.vfs.create_file(&world.root, b"f", 0o600).unwrap();
     for ns in [1_700_000_000_123_456_789, 0, -1, -1_500_000_001] {
         world.vfs.set_file_mtime(&file, ns).unwrap();
         assert_eq!(world.vfs.stat_file(&file).unwrap().mtime_ns, ns);
@@ -180,7 +180,7 @@ fn times_keep_their_nanoseconds() {
 #[test]
 fn owners_are_set_and_never_left_by_a_magic_number() {
     let world = world();
-    let file = world.vfs.create_file(&world.root, b"f").unwrap();
+    let file = world.vfs.create_file(&world.root, b"f", 0o600).unwrap();
     let stat = world.vfs.stat_file(&file).unwrap();
     // Root may give files away; others may only keep them.
     let (uid, gid) = if stat.uid == 0 { (65_533, 65_532) } else { (stat.uid, stat.gid) };
@@ -236,7 +236,7 @@ fn names_are_removed_by_their_kind() {
     vfs.unlink(root, b"f").unwrap();
     assert_eq!(world.names(), [""; 0]);
     // Where nothing can be made any more.
-    assert_errno(vfs.create_file(&d, b"f"), libc::ENOENT);
+    assert_errno(vfs.create_file(&d, b"f", 0o600), libc::ENOENT);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn where_the_tick_is_zero_every_change_after_a_look_has_a_new_ctime() {
         assert_eq!(world.vfs.ctime_tick_ns(), 20_000_000);
         return;
     }
-    let file = world.vfs.create_file(&world.root, b"f").unwrap();
+    let file = world.vfs.create_file(&world.root, b"f", 0o600).unwrap();
     let mut before = world.vfs.stat_file(&file).unwrap().ctime_ns;
     for round in 0..10_000_u32 {
         world.vfs.write_at(&file, &round.to_le_bytes(), 0).unwrap();

@@ -40,7 +40,7 @@ fn a_daemon_dies_before_the_operation_and_does_nothing_more() {
         let fall = Fall { loss: None, back_after: Duration::from_secs(1) };
         let made = lock(&disk).operations().len() as u64;
         lock(&disk).fall_before(made + 2, fall);
-        let file = fs.create_file(&dir, b"a").unwrap();
+        let file = fs.create_file(&dir, b"a", 0o600).unwrap();
         // Reading is no operation.
         assert_eq!(fs.list(&dir).unwrap().len(), 1);
         assert!(fs.write_at(&file, &[b'x'; 1000], 0).is_err());
@@ -65,11 +65,11 @@ fn of_what_was_not_synced_some_survives_a_scattered_power_loss() {
         let (disk, fs) = machine(seed);
         let dir = own(&fs);
         for name in [b"old".as_slice(), b"kept"] {
-            fs.write_at(&fs.create_file(&dir, name).unwrap(), b"content", 0).unwrap();
+            fs.write_at(&fs.create_file(&dir, name, 0o600).unwrap(), b"content", 0).unwrap();
         }
         fs.sync_all().unwrap();
         fs.rename(&dir, b"old", &dir, b"new", RenameMode::NoReplace).unwrap();
-        drop(fs.create_file(&dir, b"late").unwrap());
+        drop(fs.create_file(&dir, b"late", 0o600).unwrap());
         lock(&disk).power_loss(Loss::Scattered);
         let names = names(&disk);
         // What was synced is there, and a rename is one thing.
@@ -86,7 +86,7 @@ fn an_unsynced_content_survives_whole_torn_or_not_at_all() {
     for seed in 0..60 {
         let (disk, fs) = machine(seed);
         let dir = own(&fs);
-        let file = fs.create_file(&dir, b"a").unwrap();
+        let file = fs.create_file(&dir, b"a", 0o600).unwrap();
         fs.sync_dir(&dir).unwrap();
         fs.write_at(&file, &[b'x'; 100], 0).unwrap();
         lock(&disk).power_loss(Loss::Scattered);

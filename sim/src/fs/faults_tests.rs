@@ -38,8 +38,8 @@ fn each_error_befalls_the_calls_that_can_end_so() {
     ] {
         let (disk, fs) = machine(1);
         let dir = own(&fs);
-        let file = fs.create_file(&dir, b"a").unwrap();
-        fs.create_file(&dir, b"b").unwrap();
+        let file = fs.create_file(&dir, b"a", 0o600).unwrap();
+        fs.create_file(&dir, b"b", 0o600).unwrap();
         fs.set_file_mode(&file, 0o600).unwrap();
         lock(&disk).add_fault(fault(
             trouble,
@@ -52,7 +52,7 @@ fn each_error_befalls_the_calls_that_can_end_so() {
         assert_eq!(code(fs.list(&dir)), befalls(CallClass::List));
         assert_eq!(code(fs.stat(&dir, b"a")), befalls(CallClass::Stat));
         assert_eq!(code(fs.read_at(&file, &mut [0], 0)), befalls(CallClass::Read));
-        assert_eq!(code(fs.create_file(&dir, b"new")), befalls(CallClass::Create));
+        assert_eq!(code(fs.create_file(&dir, b"new", 0o600)), befalls(CallClass::Create));
         assert_eq!(code(fs.make_dir(&dir, b"dir", 0o755)), befalls(CallClass::Create));
         assert_eq!(code(fs.write_at(&file, b"x", 0)), befalls(CallClass::Write));
         assert_eq!(code(fs.set_file_mode(&file, 0o644)), befalls(CallClass::Metadata));
@@ -120,7 +120,7 @@ fn a_failed_write_may_have_written_its_beginning() {
     let mut lengths = BTreeSet::new();
     for seed in 0..40 {
         let (disk, fs) = machine(seed);
-        let file = fs.create_file(&own(&fs), b"a").unwrap();
+        let file = fs.create_file(&own(&fs), b"a", 0o600).unwrap();
         lock(&disk).add_fault(fault(Trouble::Full, &[CallClass::Write], Chance::OneIn(1)));
         assert_eq!(code(fs.write_at(&file, &[b'x'; 1000], 0)), libc::ENOSPC);
         lengths.insert(content(&disk, b"a").unwrap().len());
@@ -132,7 +132,7 @@ fn a_failed_write_may_have_written_its_beginning() {
 fn after_a_failed_sync_the_next_one_says_yes_and_the_content_is_lost() {
     let (disk, fs) = machine(1);
     let dir = own(&fs);
-    let file = fs.create_file(&dir, b"a").unwrap();
+    let file = fs.create_file(&dir, b"a", 0o600).unwrap();
     fs.write_at(&file, &[b'1'; 10_000], 0).unwrap();
     fs.sync_all().unwrap();
     fs.write_at(&file, &[b'2'; 10_000], 0).unwrap();
@@ -161,7 +161,7 @@ fn a_failed_sync_of_everything_loses_some_contents() {
         let (disk, fs) = machine(seed);
         let dir = own(&fs);
         for name in [b"a".as_slice(), b"b"] {
-            fs.write_at(&fs.create_file(&dir, name).unwrap(), b"content", 0).unwrap();
+            fs.write_at(&fs.create_file(&dir, name, 0o600).unwrap(), b"content", 0).unwrap();
         }
         lock(&disk).add_fault(fault(Trouble::Io, &[CallClass::Sync], Chance::At(1)));
         assert_eq!(code(fs.sync_all()), libc::EIO);
@@ -176,7 +176,7 @@ fn a_failed_sync_of_everything_loses_some_contents() {
 #[test]
 fn a_quota_is_the_daemons_alone() {
     let (disk, fs) = machine(1);
-    let file = fs.create_file(&own(&fs), b"a").unwrap();
+    let file = fs.create_file(&own(&fs), b"a", 0o600).unwrap();
     lock(&disk).options.quota_bytes = Some(1000);
     fs.write_at(&file, &[0; 900], 0).unwrap();
     assert_eq!(code(fs.write_at(&file, &[0; 200], 900)), libc::EDQUOT);

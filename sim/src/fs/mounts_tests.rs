@@ -99,7 +99,7 @@ fn nothing_crosses_a_mount_below_a_root() {
     assert_eq!(code(moved), libc::EBUSY);
     let other = SimFs::open(&disk, b"/srv/files/other", process).unwrap();
     let there = other.open_dir(None).unwrap();
-    other.create_file(&there, b"a").unwrap();
+    other.create_file(&there, b"a", 0o600).unwrap();
     let moved = other.rename(&there, b"a", &root, b"a", RenameMode::NoReplace);
     assert_eq!(code(moved), libc::EXDEV);
     // syncfs(2) is for one of them.

@@ -40,7 +40,7 @@ fn code<T>(result: io::Result<T>) -> i32 {
 
 /// Creates a file below the root with a content, without syncing anything.
 fn put(fs: &SimFs, dir: &SimDir, name: &[u8], content: &[u8]) -> SimFile {
-    let file = fs.create_file(dir, name).unwrap();
+    let file = fs.create_file(dir, name, 0o600).unwrap();
     fs.write_at(&file, content, 0).unwrap();
     file
 }
@@ -81,7 +81,7 @@ fn errors_carry_the_errno_of_linux() {
         ("open link", code(fs.open_file(&dir, b"link")), libc::ELOOP),
         ("through file", code(fs.open_dir(Some(&path(".chainsync/file/x")))), libc::ENOTDIR),
         ("through link", code(fs.open_dir(Some(&path(".chainsync/link/x")))), libc::ELOOP),
-        ("create", code(fs.create_file(&dir, b"file")), libc::EEXIST),
+        ("create", code(fs.create_file(&dir, b"file", 0o600)), libc::EEXIST),
         ("mkdir", code(fs.make_dir(&dir, b"file", 0o755)), libc::EEXIST),
         ("unlink dir", code(fs.unlink(&dir, b"dir")), libc::EISDIR),
         ("rmdir file", code(fs.remove_dir(&dir, b"file")), libc::ENOTDIR),
@@ -102,7 +102,7 @@ fn errors_carry_the_errno_of_linux() {
     }
     let gone = fs.open_dir(Some(&path(".chainsync/other"))).unwrap();
     fs.remove_dir(&dir, b"other").unwrap();
-    assert_eq!(code(fs.create_file(&gone, b"x")), libc::ENOENT);
+    assert_eq!(code(fs.create_file(&gone, b"x", 0o600)), libc::ENOENT);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn many_power_losses_leave_a_consistent_table() {
             for step in 0..limit {
                 let name = [b'a' + step % 3];
                 match step % 4 {
-                    0 => drop(fs.create_file(&dir, &name)),
+                    0 => drop(fs.create_file(&dir, &name, 0o600)),
                     1 => drop(fs.rename(&dir, &name, &dir, b"r", RenameMode::Replace)),
                     2 => drop(fs.sync_dir(&dir)),
                     _ => drop(fs.unlink(&dir, b"r")),
@@ -266,7 +266,7 @@ fn a_full_disk_says_so_and_forgets_nothing_it_has() {
     assert_eq!(code(fs.write_at(&file, b"xyz", 8)), libc::ENOSPC);
     fs.write_at(&file, b"xy", 8).unwrap();
     assert_eq!(fs.space().unwrap().free_bytes, 0);
-    assert_eq!(code(fs.create_file(&dir, b"b").map(drop)), libc::ENOSPC);
+    assert_eq!(code(fs.create_file(&dir, b"b", 0o600).map(drop)), libc::ENOSPC);
     fs.unlink(&dir, b"a").unwrap();
     drop(file);
     assert_eq!(fs.space().unwrap().free_bytes, 10);
@@ -370,7 +370,7 @@ fn publishing_what_nobody_wrote_is_noticed() {
     assert_eq!(publish(b"right", &content[..99]), [Invariant::S8, Invariant::S1]);
     assert_eq!(publish(b"right", b""), [Invariant::S8, Invariant::S1]);
     // Creating the final name itself shows an empty file for a moment.
-    drop(fs.create_file(&root, b"direct").unwrap());
+    drop(fs.create_file(&root, b"direct", 0o600).unwrap());
     assert_eq!(lock(&lock(&disk).shared.oracle).failures.len(), 1);
 }
 

@@ -185,11 +185,14 @@ impl Vfs for SimFs {
         })
     }
 
-    fn create_file(&self, dir: &SimDir, name: &[u8]) -> io::Result<SimFile> {
+    fn create_file(&self, dir: &SimDir, name: &[u8], mode: u32) -> io::Result<SimFile> {
         component(name)?;
+        if mode > 0o777 {
+            return fail(EINVAL);
+        }
         let at = Some((dir.0.slot, name));
         self.change((CallClass::Create, "create"), |disk| {
-            let slot = disk.create(Actor::Daemon, dir.0.slot, name, 0o600)?;
+            let slot = disk.create(Actor::Daemon, dir.0.slot, name, mode)?;
             Ok(SimFile(Handle::open(&self.disk, disk, slot, at, true)))
         })
     }

@@ -146,11 +146,12 @@ impl<W: World> Arm<W> {
                 }
                 self.files[*handle] = Some(self.within(dir, |dir| fs.open_own_file(dir, &name.0))?);
             }
-            O::CreateFile { handle, dir, name } => {
+            O::CreateFile { handle, dir, name, mode } => {
                 if self.files[*handle].is_some() {
                     return Ok(Outcome::Skipped);
                 }
-                self.files[*handle] = Some(self.within(dir, |dir| fs.create_file(dir, &name.0))?);
+                let created = self.within(dir, |dir| fs.create_file(dir, &name.0, *mode))?;
+                self.files[*handle] = Some(created);
             }
             O::CloseFile { handle } => self.files[*handle] = None,
             O::StatFile { handle } => {

@@ -43,7 +43,9 @@ impl Guess {
             }
             O::CloseDir { handle } => self.dirs[*handle] = None,
             O::MakeDir { dir, name, mode } if *mode <= 0o7777 => self.put(dir, name, Kind::Dir),
-            O::CreateFile { dir, name, .. } => self.put(dir, name, Kind::File),
+            O::CreateFile { dir, name, mode, .. } if *mode <= 0o777 => {
+                self.put(dir, name, Kind::File)
+            }
             O::MakeSymlink { dir, name, .. } => self.put(dir, name, Kind::Symlink),
             O::Unlink { dir, name } => {
                 let path = self.path(dir, name);

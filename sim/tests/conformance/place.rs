@@ -118,7 +118,7 @@ fn has_fine_dir_times(vfs: &HostVfs) -> bool {
     const TRIALS: u8 = 20;
     let root = vfs.open_dir(None).unwrap();
     (0..TRIALS).all(|_| {
-        drop(vfs.create_file(&root, b"trial").unwrap());
+        drop(vfs.create_file(&root, b"trial", 0o600).unwrap());
         vfs.stat(&root, b"trial").unwrap();
         let before = vfs.stat_dir(&root).unwrap().ctime_ns;
         vfs.unlink(&root, b"trial").unwrap();

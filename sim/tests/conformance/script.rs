@@ -79,6 +79,7 @@ pub enum Operation {
         handle: usize,
         dir: In,
         name: Name,
+        mode: u32,
     },
     CloseFile {
         handle: usize,
@@ -219,8 +220,8 @@ impl Draw {
             MakeDir { dir: at(""), name: name("b"), mode: 0o700 },
             Watch { at: name("b") },
             Watch { at: name("a/b") },
-            CreateFile { handle: 0, dir: at("a"), name: name("c") },
-            CreateFile { handle: 1, dir: at(""), name: name("c") },
+            CreateFile { handle: 0, dir: at("a"), name: name("c"), mode: 0o600 },
+            CreateFile { handle: 1, dir: at(""), name: name("c"), mode: 0o664 },
             MakeSymlink { dir: at(""), name: name("l"), target: name("a") },
         ];
         all.into_iter().filter(|_| !self.0.one_in(5)).collect()
@@ -253,7 +254,10 @@ impl Draw {
             },
             35..=38 => O::OpenFile { handle, dir: self.dir(), name: self.name() },
             39..=41 => O::OpenOwnFile { handle, dir: self.dir(), name: self.name() },
-            42..=50 => O::CreateFile { handle, dir: self.dir(), name: self.name() },
+            42..=50 => {
+                let (dir, name) = (self.dir(), self.name());
+                O::CreateFile { handle, dir, name, mode: self.file_mode() }
+            }
             51..=54 => O::CloseFile { handle },
             55 => O::StatFile { handle },
             56..=57 => {
@@ -336,7 +340,7 @@ impl Draw {
             14 => O::Unwatch { at: self.found_path(Kind::Dir)? },
             15 => {
                 let (dir, name) = (In::Path(self.found_path(Kind::Dir)?.0), self.name());
-                O::CreateFile { handle, dir, name }
+                O::CreateFile { handle, dir, name, mode: 0o600 }
             }
             16 => O::SetDirMode { dir: In::Path(self.found_path(Kind::Dir)?.0), mode: 0o755 },
             _ => {

@@ -51,7 +51,7 @@ impl Tally {
             ("OpenDir", &[libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG][..]),
             ("Stat", &[libc::ENOENT, libc::ENAMETOOLONG, libc::EINVAL]),
             ("OpenFile", &[libc::ENOENT, libc::EISDIR, libc::ELOOP]),
-            ("CreateFile", &[libc::EEXIST, libc::ENOENT]),
+            ("CreateFile", &[libc::EEXIST, libc::EINVAL, libc::ENOENT]),
             ("Read", &[libc::EINVAL]),
             ("Write", &[libc::EBADF]),
             ("SetFileMtime", &[libc::EINVAL]),

@@ -12,7 +12,7 @@ use chainsync_core::{ContentHash, ContentHasher};
 use chainsync_env::{Env, Vfs};
 
 use super::{READ_BYTES, SLICE_BYTES};
-use crate::disk::{STAGING, is_absent, own_path};
+use crate::disk::{OWN_FILE_MODE, STAGING, is_absent, own_path};
 
 /// Written since the last fdatasync: small files that become durable meanwhile wait for this much.
 const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
@@ -55,7 +55,9 @@ impl<V: Vfs> Partial<V> {
         let name = partial_name(hash);
         let (file, fresh) = match vfs.open_own_file(&staging, name.as_bytes()) {
             Ok(file) => (file, false),
-            Err(error) if is_absent(&error) => (vfs.create_file(&staging, name.as_bytes())?, true),
+            Err(error) if is_absent(&error) => {
+                (vfs.create_file(&staging, name.as_bytes(), OWN_FILE_MODE)?, true)
+            }
             Err(error) => return Err(error),
         };
         let in_place = vec![false; recipe.chunks().len()];

@@ -63,6 +63,7 @@ impl<E: Env> Job<'_, E> {
                     share.env.probe(Point::NameTaken);
                     return Ok(None);
                 }
+                Err(error) if is_absent(&error) && self.is_lost(path, intent)? => return Ok(None),
                 Err(error) => return Err(ShareError::disk("publishing")(error)),
             }
             used = Some(name);
@@ -112,8 +113,11 @@ impl<E: Env> Job<'_, E> {
         let exchange = RenameMode::Exchange;
         match share.vfs.rename(&staging, name.as_bytes(), &parent, path.name(), exchange) {
             Ok(()) => self.effected = true,
-            // The name went away: look again.
-            Err(error) if is_absent(&error) => return Ok(None),
+            // One of the names went away: look again.
+            Err(error) if is_absent(&error) => {
+                self.is_lost(path, intent)?;
+                return Ok(None);
+            }
             Err(error) => return Err(ShareError::disk("publishing")(error)),
         }
         if self.is_staged_dir(&name)? && !was.kind.is_dir() && !desired.is_dir() {
@@ -183,6 +187,7 @@ impl<E: Env> Job<'_, E> {
         if desired.is_live() {
             // Before the name is free: one that is gone and not taken again is a deletion to whoever
             // looks at it.
+            self.is_lost(path, intent)?;
             if let Err(outcome) = self.staged(path, intent)? {
                 return Ok(Some(outcome));
             }

@@ -9,13 +9,14 @@ use chainsync_core::{ContentHash, Kind, RelPath};
 use chainsync_env::{Env, Point, RenameMode, Vfs};
 
 use super::{Job, Outcome, Unpublished};
-use crate::disk::{STAGING, is_absent, is_disk_trouble, own_path};
+use crate::disk::{OWN_FILE_MODE, STAGING, is_absent, is_disk_trouble, own_path};
 use crate::index::{Intent, Rows};
 use crate::large::partial::partial_name;
 use crate::share::{Share, ShareError};
 
 impl<E: Env> Job<'_, E> {
-    /// The name in staging of what is to be published, made now if it is not there.
+    /// The name in staging of what is to be published, made now if there is none. Whether one that the
+    /// intent has is still there shows when it is used ([`is_lost`](Self::is_lost)).
     pub(super) fn staged(
         &mut self,
         path: &RelPath,
@@ -24,12 +25,7 @@ impl<E: Env> Job<'_, E> {
         let share = self.share;
         let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
         if let Some(name) = intent.staged.clone() {
-            match share.vfs.stat(&staging, name.as_bytes()) {
-                Ok(_) => return Ok(Ok(name)),
-                // Somebody emptied staging, or it was lost: nobody fetches what is said to be here.
-                Err(error) if is_absent(&error) => self.name_in_intent(path, intent, None)?,
-                Err(error) => return Err(ShareError::disk("looking into staging")(error)),
-            }
+            return Ok(Ok(name));
         }
         let content = match intent.kind.content() {
             None => None,
@@ -61,6 +57,25 @@ impl<E: Env> Job<'_, E> {
         }
         self.name_in_intent(path, intent, Some(name.clone()))?;
         Ok(Ok(name))
+    }
+
+    /// Whether what an intent names is not in staging any more: somebody emptied it, or it was lost. The
+    /// name goes then, because nobody fetches what is said to be here.
+    pub(super) fn is_lost(
+        &mut self,
+        path: &RelPath,
+        intent: &mut Intent,
+    ) -> Result<bool, ShareError> {
+        let Some(name) = &intent.staged else { return Ok(false) };
+        let staging = self.dirs.staging().map_err(ShareError::disk("opening staging"))?;
+        match self.share.vfs.stat(&staging, name.as_bytes()) {
+            Ok(_) => Ok(false),
+            Err(error) if is_absent(&error) => {
+                self.name_in_intent(path, intent, None)?;
+                Ok(true)
+            }
+            Err(error) => Err(ShareError::disk("looking into staging")(error)),
+        }
     }
 
     /// Puts a staging name into the intent before it is used.
@@ -100,12 +115,19 @@ impl<E: Env> Share<E> {
         content: Option<&Bytes>,
     ) -> io::Result<Option<<E::Vfs as Vfs>::File>> {
         match kind {
-            Kind::File { .. } => {
-                let file = self.vfs.create_file(staging, name.as_bytes())?;
+            Kind::File { mode, mtime_ns, owner, .. } => {
+                // A later owner's file is not for others before it is theirs, and chown(2) takes away
+                // the bits above.
+                let at_once = owner.is_none() && *mode <= 0o777;
+                let made_with = if at_once { *mode } else { OWN_FILE_MODE };
+                let file = self.vfs.create_file(staging, name.as_bytes(), made_with)?;
                 if let Some(content) = content {
                     self.vfs.write_at(&file, content, 0)?;
                 }
-                self.dress(&file, kind)?;
+                match at_once {
+                    true => self.vfs.set_file_mtime(&file, *mtime_ns)?,
+                    false => self.dress(&file, kind)?,
+                }
                 Ok(Some(file))
             }
             Kind::Symlink { target } => {
