@@ -7,6 +7,7 @@
 //!
 //! An entry that cannot be published here is recorded and passed on all the same (PROTOCOL A5).
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::disk::{Dirs, is_disk_trouble, is_own};
 use crate::index::{Reader, Rows, Writer};
 use crate::publish::Unpublished;
 use crate::share::{SYNC_SINGLY_MAX, Share, ShareError};
+use crate::syncs::Since;
 
 /// Why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +44,19 @@ pub enum ApplyError {
     Share(#[from] ShareError),
 }
 
-/// A batch whose contents are durable in staging.
+/// A batch whose contents are in staging.
 pub struct Staged {
-    batch: Batch,
+    pub batch: Batch,
     entries: Vec<StagedEntry>,
+    /// Unless it is durable: how many syncs of everything had begun when all was written.
+    unsynced: Option<u64>,
+}
+
+impl Staged {
+    /// What it has in staging.
+    pub fn names(self) -> Vec<String> {
+        self.entries.into_iter().filter_map(|entry| entry.name).collect()
+    }
 }
 
 struct StagedEntry {
@@ -63,10 +74,14 @@ pub struct Applied {
 }
 
 impl<E: Env> Share<E> {
-    /// Step 1.
-    pub fn stage_batch(&self, batch: Batch) -> Result<Staged, ApplyError> {
+    /// Step 1. `unsure`: paths that an earlier batch has, which may not be recorded yet.
+    pub fn stage_batch(
+        &self,
+        batch: Batch,
+        unsure: &dyn Fn(&RelPath) -> bool,
+    ) -> Result<Staged, ApplyError> {
         let mut names = Vec::new();
-        let staged = self.stage_entries(batch, &mut names);
+        let staged = self.stage_entries(batch, unsure, &mut names);
         if staged.is_err() {
             // Best effort: a full disk must not fill further with every try.
             let _ = self.discard(names);
@@ -74,7 +89,12 @@ impl<E: Env> Share<E> {
         staged
     }
 
-    fn stage_entries(&self, batch: Batch, names: &mut Vec<String>) -> Result<Staged, ApplyError> {
+    fn stage_entries(
+        &self,
+        batch: Batch,
+        unsure: &dyn Fn(&RelPath) -> bool,
+        names: &mut Vec<String>,
+    ) -> Result<Staged, ApplyError> {
         let unpacked = batch.unpack()?;
         let reader = self.index.read().map_err(ShareError::from)?;
         let mut dirs = Dirs::new(&self.vfs);
@@ -100,7 +120,7 @@ impl<E: Env> Share<E> {
                 self.keep_content(hash, content.clone());
             }
             let mut staged = StagedEntry { entry, content, name: None, problem: None };
-            if self.needs_staging(&reader, &staged.entry, received.content)? {
+            if self.needs_staging(&reader, &staged.entry, received.content, unsure)? {
                 let name = self.staging_name();
                 names.push(name.clone());
                 let content = staged.content.as_ref();
@@ -121,11 +141,37 @@ impl<E: Env> Share<E> {
             }
             entries.push(staged);
         }
-        if entries.iter().any(|entry| entry.name.is_some()) {
+        let mut unsynced =
+            entries.iter().any(|entry| entry.name.is_some()).then(|| self.syncs.begun());
+        // Many are made durable together, and maybe with what is published meanwhile.
+        if unsynced.is_some() && files.len() < SYNC_SINGLY_MAX {
             self.sync(&files, &[staging])
                 .map_err(ShareError::disk("making staged files durable"))?;
+            unsynced = None;
         }
-        Ok(Staged { batch, entries })
+        Ok(Staged { batch, entries, unsynced })
+    }
+
+    /// Whether what is staged has still to be made durable: no sync of everything has done it since.
+    pub fn is_unsynced(&self, staged: &Staged) -> bool {
+        staged.unsynced.is_some_and(|begun| self.syncs.since(begun) != Since::Done)
+    }
+
+    /// Makes what is staged durable.
+    pub fn sync_staged(&self, staged: Staged) -> Result<Staged, ApplyError> {
+        let mut synced = self.sync_all();
+        if synced.is_ok()
+            && staged.unsynced.is_some_and(|begun| self.syncs.since(begun) == Since::Failed)
+        {
+            // It may have been about these, and nobody is told twice (syncfs(2)).
+            synced = Err(io::Error::other("a sync failed that began after they were written"));
+        }
+        if let Err(error) = synced {
+            // Best effort, as above.
+            let _ = self.discard(staged.names());
+            return Err(ShareError::disk("making staged files durable")(error).into());
+        }
+        Ok(staged)
     }
 
     fn refuse_ahead(&self, entry: &Entry) -> ApplyError {
@@ -144,6 +190,7 @@ impl<E: Env> Share<E> {
         reader: &Reader,
         entry: &Entry,
         content: ContentRef,
+        unsure: &dyn Fn(&RelPath) -> bool,
     ) -> Result<bool, ShareError> {
         match &entry.kind {
             Kind::Dir { .. } | Kind::Tombstone { .. } => return Ok(false),
@@ -165,12 +212,12 @@ impl<E: Env> Share<E> {
             (Some(published), kind) => published == kind,
             (None, _) => false,
         };
-        Ok(wins && !same_content)
+        Ok((wins && !same_content) || unsure(&entry.path))
     }
 
     /// Step 2. The caller holds the gate.
     pub fn record_batch(&self, from: &NodeName, staged: Staged) -> Result<Applied, ApplyError> {
-        let Staged { batch, entries } = staged;
+        let Staged { batch, entries, .. } = staged;
         let names: Vec<String> = entries.iter().filter_map(|entry| entry.name.clone()).collect();
         let recorded = self.record_entries(from, batch, entries);
         // A commit whose sync failed may be there all the same when the index is opened again, with

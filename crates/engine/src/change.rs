@@ -328,18 +328,26 @@ impl<E: Env> Share<E> {
         }
         let mut dirs = crate::disk::Dirs::new(&self.vfs);
         let published = record.and_then(Record::published);
+        let at_its_name = |dirs: &mut crate::disk::Dirs<E::Vfs>| {
+            let parent = dirs.parent(path).ok()?;
+            read_matching(&self.vfs, &parent, path.name(), hash)
+        };
         if published
             .is_some_and(|published| published.kind.content().is_some_and(|it| it.0 == *hash))
-            && let Ok(parent) = dirs.parent(path)
-            && let Some(content) = read_matching(&self.vfs, &parent, path.name(), hash)
+            && let Some(content) = at_its_name(&mut dirs)
         {
             return Ok(Some(content));
         }
         if let Some(Intent { staged: Some(name), .. }) = rows.intent_of(path)?
             && let Ok(staging) = dirs.staging()
-            && let Some(content) = read_matching(&self.vfs, &staging, name.as_bytes(), hash)
         {
-            return Ok(Some(content));
+            if let Some(content) = read_matching(&self.vfs, &staging, name.as_bytes(), hash) {
+                return Ok(Some(content));
+            }
+            // Published since `rows` was read.
+            if let Some(content) = at_its_name(&mut dirs) {
+                return Ok(Some(content));
+            }
         }
         self.archive.get(hash).map_err(ShareError::disk("reading from the archive"))
     }

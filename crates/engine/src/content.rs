@@ -1,6 +1,6 @@
 //! Contents in memory: what was just read or received is about to be sent on, and is not read again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chainsync_core::ContentHash;
@@ -15,24 +15,25 @@ const ENTRY_BYTES: usize = 160;
 /// Contents by hash, the oldest dropped first.
 #[derive(Debug, Default)]
 pub struct ContentCache {
-    contents: BTreeMap<ContentHash, Bytes>,
-    order: VecDeque<ContentHash>,
+    contents: BTreeMap<ContentHash, (u64, Bytes)>,
+    /// By when they came.
+    order: BTreeMap<u64, ContentHash>,
+    came: u64,
     bytes: usize,
 }
 
 impl ContentCache {
     pub fn insert(&mut self, hash: ContentHash, content: Bytes) {
+        self.take(&hash);
         self.bytes += ENTRY_BYTES + content.len();
-        if self.contents.insert(hash, content).is_none() {
-            self.order.push_back(hash);
-        } else {
-            self.bytes -= ENTRY_BYTES + self.contents.get(&hash).map_or(0, Bytes::len);
-        }
+        self.came += 1;
+        self.order.insert(self.came, hash);
+        self.contents.insert(hash, (self.came, content));
         while self.bytes > CACHE_BYTES_MAX
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(dropped) = self.contents.remove(&oldest)
+            && let Some((_, oldest)) = self.order.first_key_value()
         {
-            self.bytes -= ENTRY_BYTES + dropped.len();
+            let oldest = *oldest;
+            self.take(&oldest);
         }
     }
 
@@ -42,7 +43,15 @@ impl ContentCache {
     }
 
     pub fn get(&self, hash: &ContentHash) -> Option<Bytes> {
-        self.contents.get(hash).cloned()
+        self.contents.get(hash).map(|(_, content)| content.clone())
+    }
+
+    /// Gives a content away: it is sent now, or has been passed on by somebody else.
+    pub fn take(&mut self, hash: &ContentHash) -> Option<Bytes> {
+        let (came, content) = self.contents.remove(hash)?;
+        self.order.remove(&came);
+        self.bytes -= ENTRY_BYTES + content.len();
+        Some(content)
     }
 }
 
@@ -62,5 +71,22 @@ mod tests {
         assert!(cache.bytes <= CACHE_BYTES_MAX);
         assert_eq!(cache.get(&ContentHash::of(&content(0))), None);
         assert_eq!(cache.get(&ContentHash::of(&content(5))), Some(content(5)));
+    }
+
+    #[test]
+    fn what_is_taken_makes_room() {
+        let mut cache = ContentCache::default();
+        let content = |number: u8| Bytes::from(vec![number; CACHE_BYTES_MAX / 4]);
+        let hash = |number: u8| ContentHash::of(&content(number));
+        for number in 0..30 {
+            cache.insert(hash(number), content(number));
+            if number > 0 {
+                assert_eq!(cache.take(&hash(number)), Some(content(number)));
+            }
+        }
+        assert_eq!(cache.get(&hash(0)), Some(content(0)), "nothing had to be dropped");
+        assert_eq!(cache.take(&hash(1)), None);
+        assert_eq!((cache.contents.len(), cache.order.len()), (1, 1));
+        assert_eq!(cache.bytes, CACHE_BYTES_MAX / 4 + ENTRY_BYTES);
     }
 }

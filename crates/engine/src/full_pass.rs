@@ -7,7 +7,7 @@
 //!
 //! That knowledge comes with the last batch only, and so does the certainty that the list is complete.
 //! Until then the list is kept as hashes, eight bytes a path; then the index is gone through in order,
-//! slice by slice. Nothing from any upstream is recorded meanwhile: batches are applied one at a time.
+//! slice by slice. Nothing from any upstream is recorded meanwhile: batches are recorded one at a time.
 //!
 //! What goes is recorded as a tombstone with the very version of what it ends: it is greater (`merge`),
 //! needs no author, is of no interest to whoever knows that version, and loses against any edit. From

@@ -45,6 +45,7 @@ mod signal;
 pub mod status;
 mod survey;
 mod sweep;
+mod syncs;
 mod tasks;
 mod verify;
 mod watching;

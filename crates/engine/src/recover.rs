@@ -88,9 +88,9 @@ impl<E: Env> Share<E> {
         }
         let removed =
             if starting { self.sweep_staging(&mut dirs, &intents, &held, &after)? } else { 0 };
-        if found_done && self.durable() {
+        if found_done {
             // The run that did it may have died, or its sync failed, before it was durable (S6).
-            self.vfs.sync_all().map_err(ShareError::disk("making a publication durable"))?;
+            self.sync_all().map_err(ShareError::disk("making a publication durable"))?;
         }
         writer.commit(self.env.random_u64(), true)?;
         if !intents.is_empty() || removed > 0 {

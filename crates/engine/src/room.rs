@@ -6,7 +6,7 @@ use chainsync_core::wire::Batch;
 use chainsync_env::{Env, Point, Vfs};
 use tokio::time::sleep;
 
-use crate::link::receive::TROUBLE_PAUSE;
+use crate::link::applier::TROUBLE_PAUSE;
 use crate::share::{Share, ShareError};
 
 /// Of a file system nobody said more about: a hundredth, and no more than this.

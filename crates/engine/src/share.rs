@@ -29,6 +29,7 @@ use crate::large::chunks::Recipes;
 use crate::large::digest::Digests;
 use crate::large::queue::Pulls;
 use crate::large::spares::Spares;
+use crate::link::connection::Encoded;
 use crate::link::progress::Progress;
 use crate::links::Links;
 use crate::policy::Heeding;
@@ -36,6 +37,7 @@ use crate::projection::Implied;
 use crate::root::RootTrouble;
 use crate::settings::Settings;
 use crate::signal;
+use crate::syncs::Syncs;
 
 pub struct Share<E: Env> {
     pub env: E,
@@ -77,7 +79,7 @@ pub struct Share<E: Env> {
     /// Of each connection of an upstream, as long as anything of it can be applied.
     pub progress: Mutex<Vec<Weak<Progress>>>,
     /// Ways to the upstream nodes, with the connection's number.
-    pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Bytes>)>>,
+    pub outboxes: Mutex<BTreeMap<NodeName, (u64, tokio::sync::mpsc::Sender<Encoded>)>>,
     /// Recovered and swept once: may link.
     pub ready: signal::Sender<bool>,
     /// Rounds of looking at hints that are done.
@@ -85,6 +87,7 @@ pub struct Share<E: Env> {
     pub looking: AtomicBool,
     /// Effects may have happened that the index does not know: publishing failed half-way.
     pub doubtful: AtomicBool,
+    pub syncs: Syncs,
     pub sweeping: Sweeping,
     pub heeding: Heeding,
     /// Questions of `verify` being answered.
@@ -297,6 +300,7 @@ impl<E: Env> Share<E> {
             generations: signal::Sender::new(0),
             looking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
+            syncs: Syncs::default(),
             sweeping: Sweeping::default(),
             heeding: Heeding::default(),
             inspections: Arc::new(tokio::sync::Semaphore::new(INSPECTIONS_MAX)),
@@ -318,7 +322,8 @@ impl<E: Env> Share<E> {
     /// A name in staging that was never used.
     pub fn staging_name(&self) -> String {
         let number = self.staging_count.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}-{number}", self.staging_run)
+        // The number first: where a directory is searched, names differ early.
+        format!("{number}-{:016x}", self.staging_run)
     }
 
     /// The replica for the next change.
@@ -351,14 +356,21 @@ impl<E: Env> Share<E> {
     /// Makes everything durable that a job did: single files and directories if they are few, else
     /// the file system (4-12 times cheaper for many, dearer for a few beside a busy writer).
     pub fn sync(&self, files: &[V<E>], dirs: &[Arc<D<E>>]) -> io::Result<()> {
+        if files.len() + dirs.len() > SYNC_SINGLY_MAX {
+            return self.sync_all();
+        }
         if !self.durable() {
             return Ok(());
         }
-        if files.len() + dirs.len() > SYNC_SINGLY_MAX {
-            return self.vfs.sync_all();
-        }
         files.iter().try_for_each(|file| self.vfs.sync_data(file))?;
         dirs.iter().try_for_each(|dir| self.vfs.sync_dir(dir))
+    }
+
+    pub fn sync_all(&self) -> io::Result<()> {
+        match self.durable() {
+            true => self.syncs.run(|| self.vfs.sync_all()),
+            false => Ok(()),
+        }
     }
 
     /// Wakes the links and the gossip after a commit.
@@ -369,6 +381,11 @@ impl<E: Env> Share<E> {
 
     pub fn content(&self, hash: &ContentHash) -> Option<Bytes> {
         lock(&self.contents).get(hash)
+    }
+
+    /// The same, for the last time.
+    pub fn take_content(&self, hash: &ContentHash) -> Option<Bytes> {
+        lock(&self.contents).take(hash)
     }
 
     pub fn keep_content(&self, hash: ContentHash, content: Bytes) {

@@ -18,14 +18,14 @@ use super::{IndexError, Intent};
 
 pub(super) struct Draft {
     base: Reader,
-    /// Changed rows, and those that were read.
+    /// Changed rows, and those that were read. Boxed, so that the map does not move them about.
     paths: RefCell<BTreeMap<Vec<u8>, Row>>,
     journal: BTreeMap<u64, Option<Vec<u8>>>,
-    intents: BTreeMap<Vec<u8>, Option<Intent>>,
+    intents: BTreeMap<Vec<u8>, Option<Box<Intent>>>,
 }
 
 struct Row {
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     changed: bool,
 }
 
@@ -38,7 +38,9 @@ impl Draft {
     }
 
     pub(super) fn put(&mut self, path: &RelPath, record: Option<Record>) {
-        self.paths.get_mut().insert(path_key(path), Row { record, changed: true });
+        self.paths
+            .get_mut()
+            .insert(path_key(path), Row { record: record.map(Box::new), changed: true });
     }
 
     /// Gives a path its place in the journal, or takes it (`None`).
@@ -47,12 +49,12 @@ impl Draft {
     }
 
     pub(super) fn put_intent(&mut self, path: &RelPath, intent: Option<Intent>) {
-        self.intents.insert(path_key(path), intent);
+        self.intents.insert(path_key(path), intent.map(Box::new));
     }
 
     pub(super) fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
         match self.intents.get(&path_key(path)) {
-            Some(intent) => Ok(intent.clone()),
+            Some(intent) => Ok(intent.as_deref().cloned()),
             None => self.base.intent(path),
         }
     }
@@ -75,7 +77,7 @@ impl Draft {
             if let (Some(record), true) = (&row.record, row.changed)
                 && keep(record)
             {
-                found.push((key_path(key)?, record.clone()));
+                found.push((key_path(key)?, Record::clone(record)));
             }
         }
         if found.len() > before {
@@ -89,10 +91,10 @@ impl Draft {
         // An open snapshot would keep the pages that this commit replaces.
         drop(base);
         let changed = paths.into_inner().into_iter().filter(|(_, row)| row.changed);
-        let changed = changed.map(|(key, row)| (key, row.record.map(|record| encode(&record))));
+        let changed = changed.map(|(key, row)| (key, row.record.map(|record| encode(&*record))));
         write_rows(transaction, PATHS, changed)?;
         let intents = intents.into_iter();
-        let intents = intents.map(|(key, intent)| (key, intent.map(|intent| encode(&intent))));
+        let intents = intents.map(|(key, intent)| (key, intent.map(|intent| encode(&*intent))));
         write_rows(transaction, INTENTS, intents)?;
         if journal.is_empty() {
             return Ok(());
@@ -132,10 +134,10 @@ impl Rows for Draft {
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
         let key = path_key(path);
         if let Some(row) = self.paths.borrow().get(&key) {
-            return Ok(row.record.clone());
+            return Ok(row.record.as_deref().cloned());
         }
         let record = self.base.record(path)?;
-        let row = Row { record: record.clone(), changed: false };
+        let row = Row { record: record.clone().map(Box::new), changed: false };
         self.paths.borrow_mut().insert(key, row);
         Ok(record)
     }

@@ -84,9 +84,13 @@ pub fn first_dir(key: &[u8], start: usize) -> Result<(RelPath, Vec<u8>), IndexEr
     Ok((key_path(&key[..end])?, next))
 }
 
+/// What nearly every row has room in.
+const ROW_BYTES: usize = 256;
+
 pub fn encode(value: &impl Serialize) -> Vec<u8> {
     // Into memory, from types whose serialization cannot fail: the error has no cause to arise.
-    postcard::to_allocvec(value).unwrap_or_else(|error| panic!("postcard: {error}"))
+    postcard::to_extend(value, Vec::with_capacity(ROW_BYTES))
+        .unwrap_or_else(|error| panic!("postcard: {error}"))
 }
 
 pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, IndexError> {

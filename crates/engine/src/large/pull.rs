@@ -19,7 +19,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chainsync_core::recipe::{ChunkSizes, Recipe};
 use chainsync_core::wire::{Frame, Want, WantRecipe};
 use chainsync_core::{ContentHash, RelPath};
@@ -33,7 +32,7 @@ use super::queue::{Delivered, Wanted};
 use super::window::Window;
 use crate::disk::{Dirs, is_absent};
 use crate::index::Rows;
-use crate::link::connection::encode;
+use crate::link::connection::{Encoded, encode};
 use crate::share::{Share, ShareError, lock};
 
 /// Ranges asked for and not here yet.
@@ -113,7 +112,7 @@ impl<E: Env> Pull<E> {
     }
 
     /// Puts the content together, with what one upstream has to add.
-    async fn fetch_by(&mut self, outbox: &mpsc::Sender<Bytes>) -> Result<(), PullError> {
+    async fn fetch_by(&mut self, outbox: &mpsc::Sender<Encoded>) -> Result<(), PullError> {
         let recipe = match self.share.recipes.get(&self.wanted.hash) {
             Some(recipe) => recipe,
             None => Arc::new(self.ask_recipe(outbox).await?),
@@ -148,7 +147,7 @@ impl<E: Env> Pull<E> {
         Ok(())
     }
 
-    async fn next(&mut self, outbox: &mpsc::Sender<Bytes>) -> Result<Delivered, PullError> {
+    async fn next(&mut self, outbox: &mpsc::Sender<Encoded>) -> Result<Delivered, PullError> {
         tokio::select! {
             biased;
             delivered = self.deliveries.recv() => match delivered {
@@ -161,7 +160,7 @@ impl<E: Env> Pull<E> {
         }
     }
 
-    async fn ask_recipe(&mut self, outbox: &mpsc::Sender<Bytes>) -> Result<Recipe, PullError> {
+    async fn ask_recipe(&mut self, outbox: &mpsc::Sender<Encoded>) -> Result<Recipe, PullError> {
         let (hash, path) = (self.wanted.hash, self.wanted.path.clone());
         say(outbox, &Frame::WantRecipe(WantRecipe { hash, path })).await?;
         let mut recipe = Recipe::default();
@@ -213,7 +212,7 @@ impl<E: Env> Pull<E> {
         &mut self,
         mut partial: Partial<V<E>>,
         recipe: &Recipe,
-        outbox: &mpsc::Sender<Bytes>,
+        outbox: &mpsc::Sender<Encoded>,
     ) -> Result<Partial<V<E>>, PullError> {
         let mut missing: VecDeque<(usize, u64)> = partial.missing().into();
         let mut asked: VecDeque<(Range, Instant)> = VecDeque::new();
@@ -254,7 +253,7 @@ impl<E: Env> Pull<E> {
     async fn receive(
         &mut self,
         range: &Range,
-        outbox: &mpsc::Sender<Bytes>,
+        outbox: &mpsc::Sender<Encoded>,
     ) -> Result<Vec<u8>, PullError> {
         let mut data = Vec::new();
         while (data.len() as u64) < range.bytes {
@@ -324,7 +323,7 @@ fn take_range<V: Vfs>(partial: &mut Partial<V>, range: &Range, data: &[u8]) -> i
     Ok(true)
 }
 
-async fn say(outbox: &mpsc::Sender<Bytes>, frame: &Frame) -> Result<(), PullError> {
+async fn say(outbox: &mpsc::Sender<Encoded>, frame: &Frame) -> Result<(), PullError> {
     outbox.send(encode(frame)).await.map_err(|_| PullError::Lost)
 }
 

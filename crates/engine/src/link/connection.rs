@@ -82,32 +82,34 @@ const READ_BYTES: usize = 64 << 10;
 /// empty, so that nothing small waits for more than one large frame. `limit`: bytes a second.
 pub async fn write_all<W: AsyncWrite + Unpin>(
     mut stream: W,
-    mut outbox: mpsc::Receiver<Bytes>,
-    mut bulk: mpsc::Receiver<Bytes>,
+    mut outbox: mpsc::Receiver<Encoded>,
+    mut bulk: mpsc::Receiver<Encoded>,
     limit: impl Fn() -> Option<u64>,
     count: impl Fn(u64),
 ) -> Result<(), LinkError> {
     let mut throttle = Throttle::new();
     loop {
-        let bytes = tokio::select! {
+        let frame = tokio::select! {
             biased;
-            bytes = outbox.recv() => match bytes {
-                Some(bytes) => bytes,
+            frame = outbox.recv() => match frame {
+                Some(frame) => frame,
                 None => break,
             },
-            Some(bytes) = bulk.recv() => bytes,
+            Some(frame) = bulk.recv() => frame,
         };
-        match limit() {
-            None => stream.write_all(&bytes).await?,
-            Some(limit) => {
-                for piece in bytes.chunks(PIECE_BYTES) {
-                    throttle.wait(piece.len(), limit).await;
-                    stream.write_all(piece).await?;
-                    stream.flush().await?;
+        for part in frame.parts() {
+            match limit() {
+                None => stream.write_all(part).await?,
+                Some(limit) => {
+                    for piece in part.chunks(PIECE_BYTES) {
+                        throttle.wait(piece.len(), limit).await;
+                        stream.write_all(piece).await?;
+                        stream.flush().await?;
+                    }
                 }
             }
         }
-        count(bytes.len() as u64);
+        count(frame.len() as u64);
         if outbox.is_empty() {
             stream.flush().await?;
         }
@@ -117,20 +119,38 @@ pub async fn write_all<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-pub fn encode(frame: &Frame) -> Bytes {
-    let mut bytes = BytesMut::new();
-    frame.encode(&mut bytes);
-    bytes.freeze()
+/// A frame as it is sent. What a batch carries is not copied once more.
+pub struct Encoded {
+    head: Bytes,
+    packs: Vec<Bytes>,
+}
+
+impl Encoded {
+    pub fn len(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&*self.head).chain(self.packs.iter().map(|pack| &**pack))
+    }
+}
+
+pub fn encode(frame: &Frame) -> Encoded {
+    let mut head = BytesMut::new();
+    let packs = frame.encode_head(&mut head);
+    Encoded { head: head.freeze(), packs }
 }
 
 pub async fn write_frame<W: AsyncWrite + Unpin>(
     stream: &mut W,
     frame: &Frame,
 ) -> Result<u64, LinkError> {
-    let bytes = encode(frame);
-    stream.write_all(&bytes).await?;
+    let frame = encode(frame);
+    for part in frame.parts() {
+        stream.write_all(part).await?;
+    }
     stream.flush().await?;
-    Ok(bytes.len() as u64)
+    Ok(frame.len() as u64)
 }
 
 /// Which rows the other end of a connection has.

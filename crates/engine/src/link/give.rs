@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::LinkError;
-use super::connection::encode;
+use super::connection::{Encoded, encode};
 use crate::disk::Dirs;
 use crate::index::Rows;
 use crate::large::chunks::Cutting;
@@ -55,7 +55,7 @@ impl<V: Vfs> Clone for Source<V> {
 pub async fn give<E: Env>(
     share: Arc<Share<E>>,
     mut asked: mpsc::Receiver<Asked>,
-    bulk: mpsc::Sender<Bytes>,
+    bulk: mpsc::Sender<Encoded>,
 ) -> Result<(), LinkError> {
     // Usually the same content again and again.
     let mut open: Option<(ContentHash, Source<E::Vfs>)> = None;
@@ -98,12 +98,12 @@ pub async fn give<E: Env>(
     }
 }
 
-async fn send(bulk: &mpsc::Sender<Bytes>, frame: &Frame) -> Result<(), LinkError> {
+async fn send(bulk: &mpsc::Sender<Encoded>, frame: &Frame) -> Result<(), LinkError> {
     bulk.send(encode(frame)).await.map_err(|_| LinkError::Closed)
 }
 
 async fn send_recipe(
-    bulk: &mpsc::Sender<Bytes>,
+    bulk: &mpsc::Sender<Encoded>,
     hash: ContentHash,
     recipe: &Recipe,
 ) -> Result<(), LinkError> {
@@ -119,7 +119,7 @@ async fn send_recipe(
 /// Says whether all of it was there.
 async fn send_range<E: Env>(
     share: &Arc<Share<E>>,
-    bulk: &mpsc::Sender<Bytes>,
+    bulk: &mpsc::Sender<Encoded>,
     want: &Want,
     source: &Source<E::Vfs>,
 ) -> Result<bool, LinkError> {

@@ -24,6 +24,8 @@ pub struct Pass {
     reader: Reader,
     position: u64,
     full: Option<Listing>,
+    /// Of contents in the batch before.
+    bytes: usize,
 }
 
 /// How far the list of a full pass has come: behind its entries, in the order of the index.
@@ -68,11 +70,11 @@ impl Pass {
         let collected = &reader.state().collected;
         let told_all = collected.iter().all(|(replica, counter)| known(&Dot { replica, counter }));
         if told_all {
-            return Ok(Self { reader, position: after, full: None });
+            return Ok(Self { reader, position: after, full: None, bytes: 0 });
         }
         share.env.probe(Point::FullPass);
         tracing::info!("the receiver lacks deletions that are no longer kept: a full pass");
-        Ok(Self { reader, position: 0, full: Some(Listing::default()) })
+        Ok(Self { reader, position: 0, full: Some(Listing::default()), bytes: 0 })
     }
 
     pub fn position(&self) -> u64 {
@@ -91,7 +93,7 @@ impl Pass {
             return self.list();
         }
         let entries_max = share.settings().limits.batch_entries_max;
-        let mut batch = BatchBuilder::new(entries_max).bytes_max(bytes_max);
+        let mut batch = BatchBuilder::new(entries_max).bytes_max(bytes_max).room_for(self.bytes);
         let mut scanned = 0;
         let done = 'batch: loop {
             let rows = self.reader.journal(self.position, ROWS_MAX)?;
@@ -107,12 +109,16 @@ impl Pass {
                 };
                 let entry = record.entry(path);
                 if knows.covers(&entry) {
+                    // Kept for this link, which does not need it.
+                    entry.kind.content().map(|(hash, _)| share.take_content(&hash));
                     self.position = sequence;
                     continue;
                 }
                 let content = match entry.kind.content() {
                     None => None,
-                    Some((hash, _)) if holdings.holds(&entry.path, &hash) => None,
+                    Some((hash, _)) if holdings.holds(&entry.path, &hash) || batch.holds(&hash) => {
+                        None
+                    }
                     Some((hash, size)) => {
                         // A large content is announced only.
                         let inline = if size > INLINE_BYTES_MAX { 0 } else { size as usize };
@@ -146,6 +152,7 @@ impl Pass {
         }
         let end = (done && self.full.is_none()).then(|| self.end());
         let cursor = self.cursor()?;
+        self.bytes = batch.content_bytes();
         let (entries, packs) = batch.finish();
         Ok(Step::Send(Piece { entries, packs, held: Vec::new(), cursor, end }))
     }
@@ -192,6 +199,9 @@ impl Pass {
     ) -> Result<Option<Bytes>, ShareError> {
         if size > INLINE_BYTES_MAX {
             return Ok(None);
+        }
+        if let Some(content) = share.take_content(&hash) {
+            return Ok(Some(content));
         }
         let content = share.find_content(path, &hash, Some(record), &self.reader)?;
         if content.is_none() {

@@ -16,6 +16,8 @@ use crate::share::lock;
 pub struct Progress {
     /// The number of the last one: none may be left out.
     pub applied: AtomicU64,
+    /// The same of those that are staged.
+    pub staged: AtomicU64,
     /// In a full pass: what the upstream has listed so far.
     pub held: Mutex<HeldPaths>,
     order: Mutex<Order>,

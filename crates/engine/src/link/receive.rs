@@ -1,48 +1,27 @@
-//! The downstream's side of links: greets whoever comes, hands batches to the one applier, and
+//! The downstream's side of links: greets whoever comes, hands batches to the applier (`applier`), and
 //! acknowledges.
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use chainsync_core::wire::{self, Ack, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
+use chainsync_core::wire::{self, Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
 use chainsync_core::{ContentHash, NodeId, NodeName};
 use chainsync_env::{Env, Net};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::LinkError;
-use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use super::applier::{Arrived, Reply};
+use super::connection::{
+    Encoded, FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame,
+};
 use super::progress::Progress;
-use crate::apply::ApplyError;
 use crate::board::Upstream;
-use crate::full_pass;
 use crate::large::queue::Delivered;
-use crate::room;
 use crate::share::{Share, ShareError, lock};
 
-/// Batches that wait for the applier. One is being staged, one may wait; the rest waits in the
-/// upstream's window.
-pub const APPLY_QUEUE_MAX: usize = 2;
-/// After trouble with the disk, before the upstream may try again.
-pub const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-
 type Stream<E> = <<E as Env>::Net as Net>::Stream;
-
-/// A batch on its way to the applier.
-pub struct Arrived {
-    from: NodeName,
-    batch: Batch,
-    progress: Arc<Progress>,
-    reply: mpsc::Sender<Reply>,
-}
-
-enum Reply {
-    Acknowledge(Ack),
-    End(String),
-}
 
 /// A connection whose Hello has been read.
 pub struct Greeted<E: Env> {
@@ -107,7 +86,7 @@ async fn receive<E: Env>(
     share: Arc<Share<E>>,
     reader: FrameReader<ReadHalf<Stream<E>>>,
     (hello, id): (Hello, NodeId),
-    outbox: mpsc::Sender<Bytes>,
+    outbox: mpsc::Sender<Encoded>,
     apply: mpsc::Sender<Arrived>,
     upstream: Upstream,
 ) -> LinkError {
@@ -143,7 +122,7 @@ struct Receiver<E: Env> {
     id: NodeId,
     share: Arc<Share<E>>,
     reader: FrameReader<ReadHalf<Stream<E>>>,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: mpsc::Sender<Encoded>,
     apply: mpsc::Sender<Arrived>,
     upstream: Upstream,
     rows_sent: RowsSent,
@@ -286,66 +265,6 @@ impl<E: Env> Receiver<E> {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(LinkError::Closed),
         }
     }
-}
-
-/// Applies the batches of all upstreams, one at a time.
-pub async fn apply<E: Env>(share: Arc<Share<E>>, mut arrived: mpsc::Receiver<Arrived>) {
-    while let Some(Arrived { from, batch, progress, reply }) = arrived.recv().await {
-        let number = batch.number;
-        if progress.applied.load(Ordering::Relaxed) + 1 != number {
-            // An earlier one failed; this connection is ending.
-            continue;
-        }
-        if let Some(reason) = share.board.halted() {
-            let _ = reply.try_send(Reply::End(format!("halted: {reason}")));
-            continue;
-        }
-        match apply_one(&share, &from, batch, &progress, &reply).await {
-            Ok(()) => {
-                progress.applied.store(number, Ordering::Relaxed);
-                share.board.note_trouble(None);
-            }
-            Err(error) => {
-                share.board.note_trouble(Some(format!("cannot apply: {}", Chain(&error))));
-                tracing::error!(%from, error = %Chain(&error), "a batch was not applied");
-                if let ApplyError::Share(_) | ApplyError::Ahead { .. } = error {
-                    sleep(TROUBLE_PAUSE).await;
-                }
-                let _ = reply.try_send(Reply::End(Chain(&error).to_string()));
-            }
-        }
-    }
-}
-
-async fn apply_one<E: Env>(
-    share: &Arc<Share<E>>,
-    from: &NodeName,
-    mut batch: Batch,
-    progress: &Progress,
-    reply: &mpsc::Sender<Reply>,
-) -> Result<(), ApplyError> {
-    room::wait_for(share, &batch).await?;
-    lock(&progress.held).hear(&std::mem::take(&mut batch.held));
-    if let Some(end) = &batch.end {
-        let held = std::mem::take(&mut *lock(&progress.held));
-        if end.full {
-            full_pass::drop_unheld(share, from, held, &end.knowledge).await?;
-        }
-    }
-    let worker = share.clone();
-    let staged = share.env.blocking(move || worker.stage_batch(batch)).await?;
-    let gate = share.gate.lock().await;
-    let (worker, upstream) = (share.clone(), from.clone());
-    let recorded = share.env.blocking(move || worker.record_batch(&upstream, staged)).await?;
-    // The connection may be gone: what is recorded stays.
-    let _ = reply.send(Reply::Acknowledge(recorded.ack)).await;
-    if !recorded.paths.is_empty() {
-        let worker = share.clone();
-        let left = share.env.blocking(move || worker.publish_batch(recorded.paths)).await?;
-        drop(gate);
-        share.ask_for(left.missing);
-    }
-    Ok(())
 }
 
 impl<E: Env> Share<E> {

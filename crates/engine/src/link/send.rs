@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chainsync_core::batch::BATCH_BYTES_MAX;
 use chainsync_core::gossip::ReceiverKnows;
 use chainsync_core::wire::{Batch, Frame, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Welcome};
@@ -15,7 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::LinkError;
-use super::connection::{FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame};
+use super::connection::{
+    Encoded, FrameReader, OUTBOX_FRAMES_MAX, RowsSent, encode, write_all, write_frame,
+};
 use super::give::{ASKED_MAX, Asked, BULK_FRAMES_MAX, give};
 use super::holdings::{self, Asking, Holdings};
 use super::pace::Pace;
@@ -124,7 +125,7 @@ async fn answer(asking: &mut Option<Asking>) -> Holdings {
 
 /// Ways out of a [`Sender`]: to the peer, and to whoever answers its requests for contents.
 struct Outbox {
-    frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<Encoded>,
     asked: mpsc::Sender<Asked>,
 }
 

@@ -15,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use crate::inspect;
 use crate::link::LinkError;
+use crate::link::applier::Arrived;
 use crate::link::connection::{FrameReader, write_frame};
 use crate::link::receive::{
-    Arrived, Chain, Greeted, common_protocol, forget_upstream, no_common_protocol, refuse, serve,
+    Chain, Greeted, common_protocol, forget_upstream, no_common_protocol, refuse, serve,
 };
 use crate::share::{Share, lock};
 

@@ -17,7 +17,8 @@ use listening::listen;
 
 use crate::ask::Commands;
 use crate::config::{NodeConfig, ShareConfig};
-use crate::link::receive::{APPLY_QUEUE_MAX, Arrived, Chain, apply};
+use crate::link::applier::{APPLY_QUEUE_MAX, Arrived, apply};
+use crate::link::receive::Chain;
 use crate::reload::{ReloadError, Reloaded};
 use crate::settings::Settings;
 use crate::share::{Share, lock};

@@ -62,6 +62,9 @@ impl Outcome {
     }
 }
 
+/// Boxed, so that the map does not move them about.
+type Brought = BTreeMap<RelPath, Box<(Intent, Outcome)>>;
+
 /// What one job could not do.
 #[derive(Debug, Default)]
 pub struct Unpublished {
@@ -98,7 +101,7 @@ impl<E: Env> Share<E> {
             effected: false,
             looked: false,
         };
-        let mut done: BTreeMap<RelPath, (Intent, Outcome)> = BTreeMap::new();
+        let mut done: Brought = BTreeMap::new();
         for _ in 0..ROUNDS_MAX {
             let waiting = job.one_round(&paths, &mut done)?;
             if waiting.is_empty() || waiting.len() == paths.len() {
@@ -117,7 +120,7 @@ impl<E: Env> Job<'_, E> {
     fn one_round(
         &mut self,
         paths: &[RelPath],
-        done: &mut BTreeMap<RelPath, (Intent, Outcome)>,
+        done: &mut Brought,
     ) -> Result<Vec<RelPath>, ShareError> {
         let mut live = Vec::new();
         let mut dead = Vec::new();
@@ -149,7 +152,7 @@ impl<E: Env> Job<'_, E> {
             if matches!(outcome, Outcome::Wait(_)) {
                 waiting.push(path.clone());
             }
-            done.insert(path, (intent, outcome));
+            done.insert(path, Box::new((intent, outcome)));
         }
         Ok(waiting)
     }
@@ -290,7 +293,7 @@ impl<E: Env> Job<'_, E> {
         Ok(done.unwrap_or(Outcome::Wait("being changed here".to_owned())))
     }
 
-    fn commit(self, done: BTreeMap<RelPath, (Intent, Outcome)>) -> Result<Unpublished, ShareError> {
+    fn commit(self, done: Brought) -> Result<Unpublished, ShareError> {
         let Job { share, files, touched, looked, .. } = self;
         let mut left = Unpublished::default();
         if done.is_empty() {
@@ -302,7 +305,8 @@ impl<E: Env> Job<'_, E> {
         let mut writer = share.index.begin()?;
         let mut after = Aftermath::default();
         let (mut durable, mut made_dir) = (false, false);
-        for (path, (intent, outcome)) in done {
+        for (path, brought) in done {
+            let (intent, outcome) = *brought;
             match outcome {
                 Outcome::Done { kind, identity, displaced, used } => {
                     share.board.solved(&path);
@@ -358,21 +362,18 @@ fn record_published(
     let Some(mut record) = writer.record(path)? else { return Ok(()) };
     record.publish(now);
     writer.put_record(path, record);
-    let current = writer.intent(path)?;
-    if let Some(current) = current.filter(|current| current.version.dot == intent.version.dot) {
-        if due {
-            let staged = current.staged.clone().filter(|name| used.as_ref() != Some(name));
-            writer.put_intent(path, Intent { staged, ..current });
-            return Ok(());
-        }
-        writer.remove_intent(path)?;
+    let Some(current) = writer.remove_intent(path)? else { return Ok(()) };
+    if current.version.dot != intent.version.dot {
+        writer.put_intent(path, current);
+    } else if due {
+        let staged = current.staged.clone().filter(|name| used.as_ref() != Some(name));
+        writer.put_intent(path, Intent { staged, ..current });
+    } else if let Some(name) = current.staged
+        && used.as_ref() != Some(&name)
+        && intent.kind.is_live()
+    {
         // A staged content that was not needed, because only metadata changed.
-        if let Some(name) = current.staged
-            && used.as_ref() != Some(&name)
-            && intent.kind.is_live()
-        {
-            after.garbage.push(name);
-        }
+        after.garbage.push(name);
     }
     Ok(())
 }
