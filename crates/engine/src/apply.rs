@@ -54,8 +54,8 @@ pub struct Staged {
 
 impl Staged {
     /// What it has in staging.
-    pub fn names(self) -> Vec<String> {
-        self.entries.into_iter().filter_map(|entry| entry.name).collect()
+    pub fn names(&self) -> Vec<String> {
+        self.entries.iter().filter_map(|entry| entry.name.clone()).collect()
     }
 }
 
@@ -212,13 +212,14 @@ impl<E: Env> Share<E> {
             (Some(published), kind) => published == kind,
             (None, _) => false,
         };
-        Ok((wins && !same_content) || unsure(&entry.path))
+        // What loses to this record loses to the ones that an earlier batch may still make of it.
+        Ok(wins && (!same_content || unsure(&entry.path)))
     }
 
     /// Step 2. The caller holds the gate.
     pub fn record_batch(&self, from: &NodeName, staged: Staged) -> Result<Applied, ApplyError> {
+        let names = staged.names();
         let Staged { batch, entries, .. } = staged;
-        let names: Vec<String> = entries.iter().filter_map(|entry| entry.name.clone()).collect();
         let recorded = self.record_entries(from, batch, entries);
         // A commit whose sync failed may be there all the same when the index is opened again, with
         // intents that name these: the next start removes what nothing refers to.

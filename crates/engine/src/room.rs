@@ -6,8 +6,8 @@ use chainsync_core::wire::Batch;
 use chainsync_env::{Env, Point, Vfs};
 use tokio::time::sleep;
 
-use crate::link::applier::TROUBLE_PAUSE;
 use crate::share::{Share, ShareError};
+use crate::tasks::TROUBLE_PAUSE;
 
 /// Of a file system nobody said more about: a hundredth, and no more than this.
 const RESERVE_MAX: u64 = 1 << 30;

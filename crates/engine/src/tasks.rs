@@ -28,7 +28,7 @@ const LATER_MAX: Duration = Duration::from_secs(30);
 /// Between tries of what could not be published.
 const RETRY: Duration = Duration::from_secs(5);
 /// After trouble with the disk or the index.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+pub const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at a busy tree; at one that was quiet, it is looked at once. A storm costs fewer
 /// commits and batches for it, and a name that is renamed within the time is never carried.
 const LOOK_PACE: Duration = Duration::from_millis(10);

@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use super::progress::Progress;
 use super::receive::Chain;
 use crate::apply::{ApplyError, Staged};
-use crate::share::{Share, lock};
+use crate::share::{Share, ShareError, lock};
+use crate::tasks::TROUBLE_PAUSE;
 use crate::{full_pass, room};
 
 /// Batches that wait to be staged; the rest waits in the upstream's window.
@@ -23,8 +24,6 @@ pub const APPLY_QUEUE_MAX: usize = 2;
 const STAGED_MAX: usize = 1;
 /// Batches that may not be recorded yet while another is staged: those that wait, and one at work.
 const AHEAD_MAX: usize = STAGED_MAX + 1;
-/// After trouble with the disk, before the upstream may try again.
-pub const TROUBLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A batch on its way here.
 pub struct Arrived {
@@ -86,6 +85,9 @@ async fn stage_one<E: Env>(
     batch: Batch,
     ahead: &VecDeque<Arc<[RelPath]>>,
 ) -> Result<Staged, ApplyError> {
+    if share.board.halted().is_some() {
+        return Err(ShareError::Halted.into());
+    }
     room::wait_for(share, &batch).await?;
     let (worker, ahead) = (share.clone(), ahead.clone());
     let unsure = move |path: &RelPath| ahead.iter().any(|paths| paths.contains(path));
@@ -101,7 +103,7 @@ async fn record_all<E: Env>(share: &Arc<Share<E>>, mut ready: mpsc::Receiver<Rea
         }
         if out_of_order || halted.is_some() {
             // Best effort: the next start removes what nothing refers to.
-            let names = staged.map(Staged::names).unwrap_or_default();
+            let names = staged.map(|staged| staged.names()).unwrap_or_default();
             let worker = share.clone();
             let _ = share.env.blocking(move || worker.discard(names)).await;
             continue;

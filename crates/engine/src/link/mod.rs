@@ -1,8 +1,8 @@
 //! Links: authenticated connections on which the journal of one node goes to its successor.
 //!
 //! `send` is the upstream's side, `receive` the downstream's, and what it receives `applier` applies;
-//! `manage` decides to whom this node's
-//! one link leads; `pass` reads the journal; `give` answers who fetches a large content.
+//! `manage` decides to whom this node's one link leads; `pass` reads the journal; `give` answers who
+//! fetches a large content.
 
 pub mod applier;
 pub mod connection;

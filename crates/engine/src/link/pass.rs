@@ -110,7 +110,9 @@ impl Pass {
                 let entry = record.entry(path);
                 if knows.covers(&entry) {
                     // Kept for this link, which does not need it.
-                    entry.kind.content().map(|(hash, _)| share.take_content(&hash));
+                    if let Some((hash, _)) = entry.kind.content() {
+                        share.take_content(&hash);
+                    }
                     self.position = sequence;
                     continue;
                 }
