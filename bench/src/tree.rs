@@ -1,6 +1,7 @@
 //! What is written, the record of it, and waiting until it is everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -111,47 +112,109 @@ pub fn fill(world: &World, batch: &Batch, files: u64) -> Result<Vec<Upload>> {
     Ok(uploads)
 }
 
-/// Waits for one host's tree: each look costs next to nothing, because it stops at the first file
-/// that is not as it should be, and begins with what was written last.
+/// Waits for one host's tree. Each look costs next to nothing: only when what was written last is as it
+/// should be, the rest is looked at.
 pub struct Pending {
     host: usize,
     root: PathBuf,
-    /// `None`: it must be gone.
-    left: Vec<(String, Option<u64>)>,
+    left: Vec<Expected>,
+    found: Vec<Expected>,
+    /// Otherwise the name was there before, and only the size tells.
+    by_name: bool,
+    /// When all had been found.
     pub done: Option<Instant>,
 }
 
+struct Expected {
+    path: String,
+    /// `None`: it must be gone.
+    size: Option<u64>,
+}
+
 impl Pending {
+    /// For names that were not there before.
     pub fn new(world: &World, host: usize, uploads: &[Upload]) -> Self {
-        let left = uploads.iter().map(|one| (one.path.clone(), Some(one.size))).collect();
-        Self { host, root: world.share(host), left, done: None }
+        Self::expect(world, host, uploads, |one| Some(one.size))
+    }
+
+    /// For names that were there with another size.
+    pub fn overwritten(world: &World, host: usize, uploads: &[Upload]) -> Self {
+        Self { by_name: false, ..Self::new(world, host, uploads) }
     }
 
     pub fn gone(world: &World, host: usize, uploads: &[Upload]) -> Self {
-        let left = uploads.iter().map(|one| (one.path.clone(), None)).collect();
-        Self { host, root: world.share(host), left, done: None }
+        Self::expect(world, host, uploads, |_| None)
     }
 
+    fn expect(
+        world: &World,
+        host: usize,
+        uploads: &[Upload],
+        size: impl Fn(&Upload) -> Option<u64>,
+    ) -> Self {
+        let left = uploads.iter().map(|one| Expected { path: one.path.clone(), size: size(one) });
+        let (root, left) = (world.share(host), left.collect());
+        Self { host, root, left, found: Vec::new(), by_name: true, done: None }
+    }
+
+    /// Whether all is there. To read a directory costs a tenth of asking for each file in it, and what is
+    /// spent here the fastest system is charged for.
     pub fn look(&mut self) -> bool {
-        while let Some((path, size)) = self.left.last() {
-            if size_of(&self.root.join(path)) != *size {
-                return false;
-            }
-            self.left.pop();
+        if self.left.last().is_some_and(|one| !one.is_so(&self.root)) {
+            return false;
         }
-        self.done.get_or_insert_with(Instant::now);
-        true
+        let mut names = Names::default();
+        for one in std::mem::take(&mut self.left) {
+            let found = if self.by_name {
+                names.has(&self.root, &one.path) == one.size.is_some()
+            } else {
+                one.is_so(&self.root)
+            };
+            if found { &mut self.found } else { &mut self.left }.push(one);
+        }
+        if self.left.is_empty() {
+            self.done.get_or_insert_with(Instant::now);
+        }
+        self.left.is_empty()
+    }
+
+    /// Whether all that was found has its full size, too; what has not was not found.
+    fn is_whole(&mut self) -> bool {
+        let (found, left) = self.found.drain(..).partition(|one| one.is_so(&self.root));
+        (self.found, self.left) = (found, left);
+        if !self.left.is_empty() {
+            self.done = None;
+        }
+        self.left.is_empty()
     }
 
     pub fn lacks(&self) -> String {
-        let wrong: Vec<_> = self
-            .left
-            .iter()
-            .filter(|(path, size)| size_of(&self.root.join(path)) != *size)
-            .map(|(path, _)| &**path)
-            .collect();
+        let wrong: Vec<_> =
+            self.left.iter().filter(|one| !one.is_so(&self.root)).map(|one| &*one.path).collect();
         let named = wrong.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
         format!("{} has {} files not as they should be: {named}", NAMES[self.host], wrong.len())
+    }
+}
+
+impl Expected {
+    fn is_so(&self, root: &Path) -> bool {
+        size_of(&root.join(&self.path)) == self.size
+    }
+}
+
+/// What was in the directories when they were read; each is read once.
+#[derive(Default)]
+struct Names(BTreeMap<String, BTreeSet<OsString>>);
+
+impl Names {
+    fn has(&mut self, root: &Path, path: &str) -> bool {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if !self.0.contains_key(directory) {
+            // What cannot be read holds nothing.
+            let read = fs::read_dir(root.join(directory)).into_iter().flatten().flatten();
+            self.0.insert(directory.to_owned(), read.map(|entry| entry.file_name()).collect());
+        }
+        self.0.get(directory).is_some_and(|names| names.contains(OsStr::new(name)))
     }
 }
 
@@ -164,9 +227,11 @@ pub fn wait(pending: &mut [Pending], patience: Duration) -> Result<Instant> {
     let deadline = Instant::now() + patience;
     loop {
         check_interrupted()?;
-        // No short circuit: each notes its own moment.
+        // No short circuit, here and below: each notes its own moment.
         let waiting = pending.iter_mut().filter(|one| one.done.is_none());
-        if waiting.map(Pending::look).filter(|done| !done).count() == 0 {
+        if waiting.map(Pending::look).filter(|done| !done).count() == 0
+            && pending.iter_mut().map(Pending::is_whole).filter(|whole| !whole).count() == 0
+        {
             return Ok(pending
                 .iter()
                 .filter_map(|one| one.done)
@@ -183,9 +248,11 @@ pub fn wait(pending: &mut [Pending], patience: Duration) -> Result<Instant> {
 
 /// On all hosts, those that wrote included: nothing may take an upload away.
 pub fn wait_everywhere(world: &World, uploads: &[Upload], patience: Duration) -> Result<Instant> {
-    let mut pending: Vec<_> =
-        (0..NAMES.len()).map(|host| Pending::new(world, host, uploads)).collect();
-    wait(&mut pending, patience)
+    wait(&mut on_all_hosts(|host| Pending::new(world, host, uploads)), patience)
+}
+
+pub fn on_all_hosts(pending: impl Fn(usize) -> Pending) -> Vec<Pending> {
+    (0..NAMES.len()).map(pending).collect()
 }
 
 /// Outside of what is timed: every content on every host, byte for byte.
@@ -229,5 +296,29 @@ mod tests {
         let first = &uploads[0];
         assert_eq!(hash(&root.path().join(&first.path)).unwrap(), first.hash);
         assert_eq!(size_of(&root.path().join(&first.path)), Some(UPLOAD_SIZE as u64));
+    }
+    #[test]
+    fn what_is_there_in_part_is_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let expected = |path: &str, size| Expected { path: path.to_owned(), size };
+        let mut pending = Pending {
+            host: 0,
+            root: root.path().to_owned(),
+            left: vec![expected("d/a", Some(3)), expected("d/gone", None), expected("b", Some(3))],
+            found: Vec::new(),
+            by_name: true,
+            done: None,
+        };
+        assert!(!pending.look());
+        put(root.path(), "b", b"all").unwrap();
+        put(root.path(), "d/a", b"al").unwrap();
+        put(root.path(), "d/gone", b"still here").unwrap();
+        assert!(!pending.look());
+        fs::remove_file(root.path().join("d/gone")).unwrap();
+        assert!(pending.look() && pending.done.is_some());
+        assert!(!pending.is_whole() && pending.done.is_none());
+        assert!(!pending.look());
+        put(root.path(), "d/a", b"all").unwrap();
+        assert!(pending.look() && pending.is_whole() && pending.done.is_some());
     }
 }

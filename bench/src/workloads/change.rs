@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{Context, Meter, Workload};
-use crate::hosts::{APOLLO, NAMES};
+use crate::hosts::APOLLO;
 use crate::results::RowInfo;
 use crate::systems::settle;
-use crate::tree::{Batch, Pending, Upload, fill, verify, wait, wait_everywhere};
+use crate::tree::{Batch, Pending, Upload, fill, on_all_hosts, verify, wait};
 
 pub const CHANGE: Workload = Workload {
     key: "change",
@@ -47,7 +47,8 @@ fn run(context: &mut Context) -> Result<()> {
         .step_by(5)
         .map(|index| crate::tree::write(&root, &old.path(index), &new.content(index)))
         .collect::<std::io::Result<Vec<_>>>()?;
-    let done = wait_everywhere(world, &overwritten, context.scale.patience)?;
+    let mut pending = on_all_hosts(|host| Pending::overwritten(world, host, &overwritten));
+    let done = wait(&mut pending, context.scale.patience)?;
     let beside = meter.stop(world, overwritten.len() as u64)?;
     verify(world, &overwritten)?;
     let rate = overwritten.len() as f64 / (done - began).as_secs_f64();
@@ -61,8 +62,7 @@ fn run(context: &mut Context) -> Result<()> {
     for upload in &deleted {
         std::fs::remove_file(root.join(&upload.path))?;
     }
-    let mut pending: Vec<_> =
-        (0..NAMES.len()).map(|host| Pending::gone(world, host, &deleted)).collect();
+    let mut pending = on_all_hosts(|host| Pending::gone(world, host, &deleted));
     let done = wait(&mut pending, context.scale.patience)?;
     let beside = meter.stop(world, deleted.len() as u64)?;
     let left = files[files.len() / 2..].iter();
