@@ -90,8 +90,7 @@ impl RelPath {
 
     /// The bytes of [`parent`](Self::parent).
     pub fn parent_bytes(&self) -> Option<&[u8]> {
-        let slash = self.0.iter().rposition(|byte| *byte == b'/')?;
-        Some(&self.0[..slash])
+        memchr::memrchr(b'/', &self.0).map(|slash| &self.0[..slash])
     }
 
     /// The last component.

@@ -47,9 +47,9 @@ impl<E: Env> Share<E> {
     /// is not shadowed by a file or symlink there or above.
     pub fn is_needed_below(&self, rows: &impl Rows, path: &RelPath) -> Result<bool, ShareError> {
         let Some(below) = rows.greatest_live_below(path)? else { return Ok(false) };
-        let mut above = rows.known_above(path)?;
-        above.extend(rows.record(path)?.map(|record| (record.kind, record.version.stamp)));
-        Ok(above.iter().all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
+        let above = rows.known_above(path)?;
+        let here = rows.record(path)?.map(|record| (record.kind, record.version.stamp));
+        Ok(above.iter().chain(&here).all(|(kind, stamp)| !blocks(kind) || below >= *stamp))
     }
 
     /// When `entry` makes other entries appear on or vanish from disk (PROTOCOL B5), notes that they
@@ -66,14 +66,12 @@ impl<E: Env> Share<E> {
         if blocked || blocks(&entry.kind) {
             affected = writer.below(&entry.path, &mut |record| record.kind.is_live())?;
         }
-        let mut above = Vec::new();
-        for ancestor in entry.path.ancestors() {
-            let record = writer.record(&ancestor)?.filter(|record| record.kind.is_live());
-            above.extend(record.map(|record| (ancestor, record)));
-        }
         // Where something above may be hidden or shown now, so may the directories below that.
-        if above.iter().any(|(_, record)| blocks(&record.kind)) {
-            affected.append(&mut above);
+        if writer.is_blocked(&entry.path)? {
+            for ancestor in entry.path.ancestors() {
+                let record = writer.record(&ancestor)?.filter(|record| record.kind.is_live());
+                affected.extend(record.map(|record| (ancestor, record)));
+            }
         }
         // Found on disk below or above what is not there yet, and may have to make room for it.
         if (blocks(&entry.kind) || affected.iter().any(|(path, _)| entry.path.is_below(path)))

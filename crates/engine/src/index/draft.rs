@@ -5,13 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use chainsync_core::{Record, RelPath};
 use redb::{TableDefinition, WriteTransaction};
+use serde::Serialize;
 
 use super::read::{Reader, Rows, storage};
 use super::schema::{
-    Bytes, INTENTS, JOURNAL, PATHS, child_keys, deeper_keys, encode, key_path, path_key,
+    Bytes, INTENTS, JOURNAL, PATHS, child_keys, deeper_keys, encode_into, key_path, path_key,
+    with_key,
 };
 use super::write::table;
 use super::{IndexError, Intent};
@@ -38,9 +41,14 @@ impl Draft {
     }
 
     pub(super) fn put(&mut self, path: &RelPath, record: Option<Record>) {
-        self.paths
-            .get_mut()
-            .insert(path_key(path), Row { record: record.map(Box::new), changed: true });
+        let (paths, row) =
+            (self.paths.get_mut(), Row { record: record.map(Box::new), changed: true });
+        with_key(path, |key| match paths.get_mut(key) {
+            Some(old) => *old = row,
+            None => {
+                paths.insert(key.to_vec(), row);
+            }
+        });
     }
 
     /// Gives a path its place in the journal, or takes it (`None`).
@@ -53,10 +61,38 @@ impl Draft {
     }
 
     pub(super) fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
-        match self.intents.get(&path_key(path)) {
+        with_key(path, |key| match self.intents.get(key) {
             Some(intent) => Ok(intent.as_deref().cloned()),
-            None => self.base.intent(path),
-        }
+            None => self.base.intent_at(key),
+        })
+    }
+
+    /// What is known of a path, without a copy.
+    pub(super) fn peek<T>(
+        &self,
+        path: &RelPath,
+        tell: impl FnOnce(Option<&Record>) -> T,
+    ) -> Result<T, IndexError> {
+        with_key(path, |key| {
+            if let Some(row) = self.paths.borrow().get(key) {
+                return Ok(tell(row.record.as_deref()));
+            }
+            let record = self.base.record_at(key)?.map(Box::new);
+            let told = tell(record.as_deref());
+            self.paths.borrow_mut().insert(key.to_vec(), Row { record, changed: false });
+            Ok(told)
+        })
+    }
+
+    /// False, if this draft has certainly nothing below a path.
+    fn may_have_below(&self, path: &RelPath) -> bool {
+        // The keys of what is below it begin with it, and stand together.
+        let behind = (Bound::Excluded(path.as_bytes()), Bound::Unbounded);
+        let paths = self.paths.borrow();
+        paths
+            .range::<[u8], _>(behind)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with(path.as_bytes()))
     }
 
     /// `stored`: whether the newest commit may have something there.
@@ -91,11 +127,8 @@ impl Draft {
         // An open snapshot would keep the pages that this commit replaces.
         drop(base);
         let changed = paths.into_inner().into_iter().filter(|(_, row)| row.changed);
-        let changed = changed.map(|(key, row)| (key, row.record.map(|record| encode(&*record))));
-        write_rows(transaction, PATHS, changed)?;
-        let intents = intents.into_iter();
-        let intents = intents.map(|(key, intent)| (key, intent.map(|intent| encode(&*intent))));
-        write_rows(transaction, INTENTS, intents)?;
+        write_rows(transaction, PATHS, changed.map(|(key, row)| (key, row.record)))?;
+        write_rows(transaction, INTENTS, intents.into_iter())?;
         if journal.is_empty() {
             return Ok(());
         }
@@ -111,19 +144,23 @@ impl Draft {
 }
 
 /// Puts rows, or takes them (`None`). A table without any stays closed.
-fn write_rows(
+fn write_rows<T: Serialize>(
     transaction: &WriteTransaction,
     definition: TableDefinition<Bytes, Bytes>,
-    changed: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    changed: impl Iterator<Item = (Vec<u8>, Option<Box<T>>)>,
 ) -> Result<(), IndexError> {
     let mut changed = changed.peekable();
     if changed.peek().is_none() {
         return Ok(());
     }
     let mut rows = transaction.open_table(definition).map_err(table)?;
+    let mut row = Vec::new();
     for (key, value) in changed {
         match value {
-            Some(value) => rows.insert(&*key, &*value).map_err(storage)?,
+            Some(value) => {
+                row = encode_into(row, &value);
+                rows.insert(&*key, &*row).map_err(storage)?
+            }
             None => rows.remove(&*key).map_err(storage)?,
         };
     }
@@ -132,14 +169,7 @@ fn write_rows(
 
 impl Rows for Draft {
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
-        let key = path_key(path);
-        if let Some(row) = self.paths.borrow().get(&key) {
-            return Ok(row.record.as_deref().cloned());
-        }
-        let record = self.base.record(path)?;
-        let row = Row { record: record.clone().map(Box::new), changed: false };
-        self.paths.borrow_mut().insert(key, row);
-        Ok(record)
+        self.peek(path, |record| record.cloned())
     }
 
     fn children(&self, dir: Option<&RelPath>) -> Result<Found, IndexError> {
@@ -151,7 +181,10 @@ impl Rows for Draft {
         path: &RelPath,
         keep: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Found, IndexError> {
-        let stored = self.base.has_deeper(path.parent().as_ref())?;
+        let stored = self.base.has_deeper_beside(path)?;
+        if !stored && !self.may_have_below(path) {
+            return Ok(Vec::new());
+        }
         let mut found = self.range(child_keys(Some(path)), keep, stored)?;
         found.extend(self.range(deeper_keys(path), keep, stored)?);
         Ok(found)

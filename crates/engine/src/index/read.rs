@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use chainsync_core::wire::Cursor;
 use chainsync_core::{Kind, NodeName, Record, RelPath, Stamp};
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::schema::{
     Bytes, CURSORS, HELD, INTENTS, JOURNAL, META, META_EXCLUDE, META_SCHEMA, META_STATE, PATHS,
-    TAGS, child_keys, decode, deeper_keys, first_dir, key_path, path_key,
+    TAGS, child_keys, decode, deeper_keys, first_dir, key_path, path_key, with_key,
 };
 use super::{Held, IndexError, Intent, State};
 
@@ -21,14 +22,14 @@ pub struct Reader {
     paths: ReadOnlyTable<Bytes, Bytes>,
     intents: ReadOnlyTable<Bytes, Bytes>,
     state: State,
-    /// The answer of the last [`has_deeper`](Reader::has_deeper): paths come sorted by directory.
+    /// The answer of the last [`has_deeper_beside`](Reader::has_deeper_beside): paths come sorted by directory.
     deeper: RefCell<Option<(Option<RelPath>, bool)>>,
     /// The same of [`known_above`](Rows::known_above).
     above: RefCell<Option<(RelPath, Above)>>,
 }
 
 /// Kinds and stamps of directories, the outermost first.
-pub type Above = Vec<(Kind, Stamp)>;
+pub type Above = Arc<[(Kind, Stamp)]>;
 
 /// Reading of records, the same inside a commit and in a snapshot.
 pub trait Rows {
@@ -52,7 +53,7 @@ pub trait Rows {
                 above.push((record.kind, record.version.stamp));
             }
         }
-        Ok(above)
+        Ok(above.into())
     }
 
     /// The greatest stamp of a live entry below a path.
@@ -181,8 +182,17 @@ impl Reader {
     }
 
     pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
-        let row = self.intents.get(path_key(path).as_slice()).map_err(storage)?;
+        with_key(path, |key| self.intent_at(key))
+    }
+
+    pub(super) fn intent_at(&self, key: &[u8]) -> Result<Option<Intent>, IndexError> {
+        let row = self.intents.get(key).map_err(storage)?;
         row.map(|row| decode("intent", row.value())).transpose()
+    }
+
+    pub(super) fn record_at(&self, key: &[u8]) -> Result<Option<Record>, IndexError> {
+        let row = self.paths.get(key).map_err(storage)?;
+        row.map(|row| decode("record", row.value())).transpose()
     }
 
     /// The paths at which one of these inodes is published. Reads the whole index.
@@ -306,43 +316,45 @@ impl Reader {
         Ok(found)
     }
 
-    /// Whether a directory has any directory with something in it. Where it has none there is nothing
-    /// below any of its names.
-    pub(super) fn has_deeper(&self, dir: Option<&RelPath>) -> Result<bool, IndexError> {
+    /// Whether the directory that a path is in has any directory with something in it. Where it has none
+    /// there is nothing below any of its names.
+    pub(super) fn has_deeper_beside(&self, path: &RelPath) -> Result<bool, IndexError> {
         if let Some((asked, answer)) = &*self.deeper.borrow()
-            && asked.as_ref() == dir
+            && asked.as_ref().map(RelPath::as_bytes) == path.parent_bytes()
         {
             return Ok(*answer);
         }
-        let keys = dir.map_or((Bound::Included(vec![1]), Bound::Unbounded), |dir| {
+        let dir = path.parent();
+        let keys = dir.as_ref().map_or((Bound::Included(vec![1]), Bound::Unbounded), |dir| {
             let (from, to) = deeper_keys(dir);
             (Bound::Included(from), Bound::Excluded(to))
         });
         let keys = (keys.0.as_ref().map(Vec::as_slice), keys.1.as_ref().map(Vec::as_slice));
         let mut rows = self.paths.range::<&[u8]>(keys).map_err(storage)?;
         let answer = rows.next().transpose().map_err(storage)?.is_some();
-        *self.deeper.borrow_mut() = Some((dir.cloned(), answer));
+        *self.deeper.borrow_mut() = Some((dir, answer));
         Ok(answer)
     }
 }
 
 impl Rows for Reader {
     fn known_above(&self, path: &RelPath) -> Result<Above, IndexError> {
-        let Some(parent) = path.parent() else { return Ok(Vec::new()) };
+        let Some(parent) = path.parent_bytes() else { return Ok(Above::default()) };
         if let Some((last, above)) = &*self.above.borrow()
-            && *last == parent
+            && last.as_bytes() == parent
         {
             return Ok(above.clone());
         }
-        let mut above = self.known_above(&parent)?;
-        above.extend(self.record(&parent)?.map(|record| (record.kind, record.version.stamp)));
+        let Some(parent) = path.parent() else { return Ok(Above::default()) };
+        let further = self.known_above(&parent)?;
+        let here = self.record(&parent)?.map(|record| (record.kind, record.version.stamp));
+        let above: Above = further.iter().cloned().chain(here).collect();
         *self.above.borrow_mut() = Some((parent, above.clone()));
         Ok(above)
     }
 
     fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
-        let row = self.paths.get(path_key(path).as_slice()).map_err(storage)?;
-        row.map(|row| decode("record", row.value())).transpose()
+        with_key(path, |key| self.record_at(key))
     }
 
     fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
@@ -354,7 +366,7 @@ impl Rows for Reader {
         path: &RelPath,
         keep: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Vec<(RelPath, Record)>, IndexError> {
-        if !self.has_deeper(path.parent().as_ref())? {
+        if !self.has_deeper_beside(path)? {
             return Ok(Vec::new());
         }
         let mut rows = self.range(&child_keys(Some(path)), &mut |_, record| keep(record))?;

@@ -33,33 +33,49 @@ pub const META_PAUSED: &str = "paused";
 pub const META_HEEDED: &str = "heeded";
 
 const SEPARATOR: u8 = 0;
+/// Of a path in nearly every tree.
+const SHORT_BYTES: usize = 256;
 
 /// The key of a path: its directory, NUL, its name. The names of one directory are neighbours, and
 /// so are, behind them, those of the directories below it.
 pub fn path_key(path: &RelPath) -> Vec<u8> {
+    with_key(path, <[u8]>::to_vec)
+}
+
+/// The same for one use, which nearly always is without an allocation.
+pub fn with_key<T>(path: &RelPath, with: impl FnOnce(&[u8]) -> T) -> T {
     let bytes = path.as_bytes();
-    let name = path.name();
-    let mut key = Vec::with_capacity(bytes.len() + 1);
-    if name.len() < bytes.len() {
-        key.extend_from_slice(&bytes[..bytes.len() - name.len() - 1]);
-    }
-    key.push(SEPARATOR);
-    key.extend_from_slice(name);
-    key
+    let dir = path.parent_bytes().map(<[u8]>::len);
+    with_room(bytes.len() + usize::from(dir.is_none()), |key| {
+        let room = key.len() - bytes.len();
+        key[room..].copy_from_slice(bytes);
+        key[dir.unwrap_or(0)] = SEPARATOR;
+        with(key)
+    })
 }
 
 /// The path of a key.
 pub fn key_path(key: &[u8]) -> Result<RelPath, IndexError> {
-    let mut bytes = key.to_vec();
-    match bytes.iter().position(|byte| *byte == SEPARATOR) {
-        Some(0) => {
-            bytes.remove(0);
+    let path = with_room(key.len(), |bytes| {
+        bytes.copy_from_slice(key);
+        match bytes.iter().position(|byte| *byte == SEPARATOR) {
+            Some(0) => RelPath::new(&bytes[1..]),
+            Some(separator) => {
+                bytes[separator] = b'/';
+                RelPath::new(bytes)
+            }
+            None => RelPath::new(bytes),
         }
-        Some(separator) => bytes[separator] = b'/',
-        None => {}
+    });
+    path.map_err(|error| IndexError::Damaged { what: format!("a path in the index: {error}") })
+}
+
+/// Bytes to write to: on the stack, if they are as few as nearly every path has.
+fn with_room<T>(bytes: usize, with: impl FnOnce(&mut [u8]) -> T) -> T {
+    match [0; SHORT_BYTES].get_mut(..bytes) {
+        Some(room) => with(room),
+        None => with(&mut vec![0; bytes]),
     }
-    RelPath::new(&bytes)
-        .map_err(|error| IndexError::Damaged { what: format!("a path in the index: {error}") })
 }
 
 /// The keys of the names in a directory; `None` is the root.
@@ -88,9 +104,14 @@ pub fn first_dir(key: &[u8], start: usize) -> Result<(RelPath, Vec<u8>), IndexEr
 const ROW_BYTES: usize = 256;
 
 pub fn encode(value: &impl Serialize) -> Vec<u8> {
+    encode_into(Vec::with_capacity(ROW_BYTES), value)
+}
+
+/// The same, in the place of what was there.
+pub fn encode_into(mut row: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
+    row.clear();
     // Into memory, from types whose serialization cannot fail: the error has no cause to arise.
-    postcard::to_extend(value, Vec::with_capacity(ROW_BYTES))
-        .unwrap_or_else(|error| panic!("postcard: {error}"))
+    postcard::to_extend(value, row).unwrap_or_else(|error| panic!("postcard: {error}"))
 }
 
 pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, IndexError> {

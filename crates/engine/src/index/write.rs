@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chainsync_core::knowledge::Recorded;
 use chainsync_core::wire::Cursor;
-use chainsync_core::{Dot, Entry, NodeName, Record, RelPath, ReplicaId};
+use chainsync_core::{Dot, Entry, NodeName, Record, RelPath, ReplicaId, projection};
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use serde::Serialize;
 
@@ -101,6 +101,18 @@ impl Writer {
 
     pub fn intent(&self, path: &RelPath) -> Result<Option<Intent>, IndexError> {
         self.draft.intent(path)
+    }
+
+    /// Whether there is, to all that is known, a file or symlink in the place of a directory above a path.
+    pub fn is_blocked(&self, path: &RelPath) -> Result<bool, IndexError> {
+        for ancestor in path.ancestors() {
+            let blocking =
+                |record: &Record| record.kind.is_live() && projection::blocks(&record.kind);
+            if self.draft.peek(&ancestor, |record| record.is_some_and(blocking))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes the patterns under which paths are looked at from now on.
