@@ -121,6 +121,8 @@ pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, IndexE
 
 #[cfg(test)]
 mod tests {
+    use chainsync_core::path::COMPONENT_BYTES_MAX;
+
     use super::*;
 
     #[test]
@@ -129,6 +131,11 @@ mod tests {
             ["a", "a/b", "a/c/d", "a/c", "a-b", "ab/c"].map(|path| RelPath::new(path).unwrap());
         for path in &paths {
             assert_eq!(&key_path(&path_key(path)).unwrap(), path);
+        }
+        for length in [SHORT_BYTES / 2 - 1, SHORT_BYTES / 2, SHORT_BYTES] {
+            let long = "d".repeat(COMPONENT_BYTES_MAX.min(length)) + "/" + &"f".repeat(length / 2);
+            let long = RelPath::new(&long).unwrap();
+            assert_eq!(key_path(&path_key(&long)).unwrap(), long);
         }
         let dir = &paths[0];
         let within = |(from, to): (Vec<u8>, Vec<u8>)| -> Vec<String> {
