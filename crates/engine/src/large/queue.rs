@@ -1,9 +1,10 @@
 //! What is to be fetched, and what is being fetched.
 //!
 //! A content that its upstream has not got itself yet is asked for again, later each time. Only a few
-//! are under way at a time; the smallest of those whose time has come is next.
+//! are under way at a time; the smallest of those whose time has come is next. One that is missing at
+//! several names comes once over the link: for the others it is copied from the first, one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::share::{Share, lock};
 const PULLS_MAX: usize = 4;
 /// Contents that wait their turn. The rest is asked for again when publishing is tried again.
 const WAITING_MAX: usize = 4096;
+/// Names that wait for a content that is fetched for another one. Likewise.
+const ALIKE_MAX: usize = 4096;
 /// Frames of one pull between the connection and the pull. A full window takes half of it.
 const DELIVERIES_MAX: usize = 512;
 /// Before asking again for what nobody had, then twice as long, and so on.
@@ -49,6 +52,8 @@ pub struct Wanted {
     pub path: RelPath,
     pub hash: ContentHash,
     pub size: u64,
+    /// Where it is to be published then.
+    alike: BTreeSet<RelPath>,
     due: Instant,
     wait: Duration,
     /// Since when all upstreams have said that they do not have it.
@@ -61,6 +66,9 @@ struct Active {
     deliveries: mpsc::Sender<Delivered>,
     /// Bytes that were asked for and have not come.
     credit: u64,
+    path: RelPath,
+    /// Names that have asked for the same meanwhile.
+    alike: BTreeSet<RelPath>,
 }
 
 /// What a peer sent about a content.
@@ -70,21 +78,28 @@ pub enum Delivered {
     Unavailable,
 }
 
+impl Wanted {
+    fn new(path: RelPath, hash: ContentHash, size: u64, alike: BTreeSet<RelPath>) -> Self {
+        let (due, wait) = (Instant::now(), AGAIN_MIN);
+        Self { path, hash, size, alike, due, wait, nowhere_since: None }
+    }
+}
+
 impl Pulls {
-    /// Asks for a content, unless it is asked for already.
+    /// Asks for a content. If it is asked for already, for another name, this one is next.
     pub fn want(&self, path: RelPath, hash: ContentHash, size: u64) {
         let mut state = lock(&self.state);
-        let known = state.active.contains_key(&hash) || state.waiting.contains_key(&hash);
-        if !known && state.waiting.len() < WAITING_MAX {
-            let wanted = Wanted {
-                path,
-                hash,
-                size,
-                due: Instant::now(),
-                wait: AGAIN_MIN,
-                nowhere_since: None,
-            };
-            state.waiting.insert(hash, wanted);
+        let State { waiting, active } = &mut *state;
+        let known = match active.get_mut(&hash) {
+            Some(active) => Some((&active.path, &mut active.alike)),
+            None => waiting.get_mut(&hash).map(|wanted| (&wanted.path, &mut wanted.alike)),
+        };
+        if let Some((first, alike)) = known {
+            if *first != path && alike.len() < ALIKE_MAX {
+                alike.insert(path);
+            }
+        } else if waiting.len() < WAITING_MAX {
+            waiting.insert(hash, Wanted::new(path, hash, size, BTreeSet::new()));
             self.wake.notify_one();
         }
     }
@@ -125,13 +140,26 @@ impl Pulls {
         lock(&self.state).waiting.values().map(|wanted| wanted.due).min()
     }
 
-    fn begin(&self, hash: ContentHash, deliveries: mpsc::Sender<Delivered>) {
-        let active = Active { connection: 0, deliveries, credit: 0 };
-        lock(&self.state).active.insert(hash, active);
+    fn begin(&self, wanted: &Wanted, deliveries: mpsc::Sender<Delivered>) {
+        let (path, alike) = (wanted.path.clone(), BTreeSet::new());
+        let active = Active { connection: 0, deliveries, credit: 0, path, alike };
+        lock(&self.state).active.insert(wanted.hash, active);
     }
 
-    fn end(&self, hash: &ContentHash) {
-        lock(&self.state).active.remove(hash);
+    /// It is fetched no more, whatever came of it.
+    fn end(&self, wanted: &mut Wanted) {
+        if let Some(active) = lock(&self.state).active.remove(&wanted.hash) {
+            wanted.alike.extend(active.alike);
+        }
+    }
+
+    /// It is at its name now, or not wanted there any more: what about the next?
+    fn go_on(&self, mut wanted: Wanted) {
+        if let Some(path) = wanted.alike.pop_first() {
+            let next = Wanted::new(path, wanted.hash, wanted.size, wanted.alike);
+            lock(&self.state).waiting.insert(next.hash, next);
+            self.wake.notify_one();
+        }
     }
 
     fn again(&self, mut wanted: Wanted) {
@@ -179,12 +207,12 @@ pub async fn run<E: Env>(share: Arc<Share<E>>) {
 
 async fn pull<E: Env>(share: Arc<Share<E>>, mut wanted: Wanted) {
     let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
-    share.pulls.begin(wanted.hash, sender);
+    share.pulls.begin(&wanted, sender);
     let mut pull = Pull { share: share.clone(), wanted: wanted.clone(), deliveries };
     let ended = pull.run().await;
-    share.pulls.end(&wanted.hash);
+    share.pulls.end(&mut wanted);
     match ended {
-        Ok(()) => {}
+        Ok(()) => share.pulls.go_on(wanted),
         Err(error) => {
             let path = &wanted.path;
             match error {
@@ -213,5 +241,35 @@ impl<E: Env> Share<E> {
         for (path, hash, size) in missing {
             self.pulls.want(path, hash, size);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_that_several_names_want_is_fetched_for_one_after_the_other_at_once() {
+        let (pulls, content) = (Pulls::default(), b"one content");
+        let hash = ContentHash::of(content);
+        let want = |path: &str| pulls.want(RelPath::new(path).unwrap(), hash, 11);
+        want("a");
+        want("b");
+        let mut wanted = pulls.next().unwrap();
+        pulls.begin(&wanted, mpsc::channel(1).0);
+        // Who waits is asked about again and again.
+        for path in ["a", "b", "c"] {
+            want(path);
+        }
+        assert!(pulls.next().is_none(), "it is under way");
+        pulls.end(&mut wanted);
+        pulls.go_on(wanted);
+        let mut order = Vec::new();
+        while let Some(next) = pulls.next() {
+            order.push(next.path.to_string());
+            pulls.go_on(next);
+        }
+        assert_eq!(order, ["b", "c"]);
+        assert!(pulls.due().is_none());
     }
 }
