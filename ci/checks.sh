@@ -12,12 +12,23 @@ nodes=(apollo chronos hermes)
 # What runs for each of them, by pid.
 declare -A daemon=()
 passed=0 failed=0
+# Between two attempts of `within`, in seconds.
+interval=0.1
 # Other processes that the script has started and not waited for.
 others=()
 
 cannot_begin() {
   echo "ci/$(basename "$0") cannot begin: $*" >&2
   exit 2
+}
+
+# Leaves the binary to run in $bin: CHAINSYNC_BIN names it; unset, the release build is made.
+find_binary() {
+  if [ -z "${CHAINSYNC_BIN:-}" ]; then
+    (cd "$here" && cargo build --quiet --release --locked -p chainsync) || exit 1
+    CHAINSYNC_BIN=${CARGO_TARGET_DIR:-$here/target}/release/chainsync
+  fi
+  bin=$(realpath -e -- "$CHAINSYNC_BIN") || exit 1
 }
 
 # begin_in DIRECTORY: makes a directory of this run's own in there. Before it, nothing has to be undone.
@@ -76,7 +87,7 @@ within() {
       cat "$work/attempt"
       return 1
     fi
-    sleep 0.1
+    sleep "$interval"
   done
   took=$((${EPOCHREALTIME/./} - began))
   printf -v note '%d.%03d s' $((took / 1000000)) $((took / 1000 % 1000))

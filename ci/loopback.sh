@@ -9,11 +9,7 @@ declare -A port=()
 
 # work_in DIRECTORY: as begin_in, with a binary to run.
 work_in() {
-  if [ -z "${CHAINSYNC_BIN:-}" ]; then
-    (cd "$here" && cargo build --quiet --release --locked -p chainsync) || exit 1
-    CHAINSYNC_BIN=${CARGO_TARGET_DIR:-$here/target}/release/chainsync
-  fi
-  bin=$(realpath -e -- "$CHAINSYNC_BIN") || exit 1
+  find_binary
   begin_in "$1"
 }
 
