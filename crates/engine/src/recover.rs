@@ -14,6 +14,7 @@ use crate::disk::{
 use crate::index::{Held, Intent, Rows};
 use crate::large::is_of_large;
 use crate::large::partial::partial_name;
+use crate::large::queue::Wanted;
 use crate::share::{Share, ShareError};
 
 /// What an intent left in staging.
@@ -306,7 +307,7 @@ impl<E: Env> Share<E> {
         for entry in listed {
             if let Some((path, hash, size)) = under_way(&entry.name) {
                 // Gone on with; or removed by its pull, if a change overtakes it before that begins.
-                self.pulls.want((*path).clone(), *hash, *size);
+                self.pulls.want(Wanted { path: (*path).clone(), hash: *hash, size: *size });
                 continue;
             }
             if used.contains(entry.name.as_slice()) {

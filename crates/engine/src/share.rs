@@ -356,11 +356,17 @@ impl<E: Env> Share<E> {
     /// Makes everything durable that a job did: single files and directories if they are few, else
     /// the file system (4-12 times cheaper for many, dearer for a few beside a busy writer).
     pub fn sync(&self, files: &[V<E>], dirs: &[Arc<D<E>>]) -> io::Result<()> {
-        if files.len() + dirs.len() > SYNC_SINGLY_MAX {
-            return self.sync_all();
-        }
-        if !self.durable() {
+        self.sync_names(files.len() + dirs.len(), files, dirs)
+    }
+
+    /// The same for so many names in these directories. While many are published, the next batch is
+    /// staged: one sync of the file system serves both.
+    pub fn sync_names(&self, names: usize, files: &[V<E>], dirs: &[Arc<D<E>>]) -> io::Result<()> {
+        if (files.is_empty() && dirs.is_empty()) || !self.durable() {
             return Ok(());
+        }
+        if names.max(files.len() + dirs.len()) > SYNC_SINGLY_MAX {
+            return self.sync_all();
         }
         files.iter().try_for_each(|file| self.vfs.sync_data(file))?;
         dirs.iter().try_for_each(|dir| self.vfs.sync_dir(dir))

@@ -74,7 +74,7 @@ pub struct Pull<E: Env> {
 type V<E> = <E as Env>::Vfs;
 
 impl<E: Env> Pull<E> {
-    pub async fn run(&mut self) -> Result<(), PullError> {
+    pub async fn run(mut self) -> Result<(), PullError> {
         if !self.is_wanted().await? {
             // Superseded meanwhile. Who else wants it begins anew.
             return self.share.remove_partial(&self.wanted.hash).await;

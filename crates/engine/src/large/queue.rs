@@ -42,17 +42,22 @@ pub struct Pulls {
 
 #[derive(Default)]
 struct State {
-    waiting: BTreeMap<ContentHash, Wanted>,
+    waiting: BTreeMap<ContentHash, Request>,
     active: BTreeMap<ContentHash, Active>,
 }
 
+/// What is to be fetched, and the name at which it is to be published.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Where it is to be published, first of all.
     pub path: RelPath,
     pub hash: ContentHash,
     pub size: u64,
-    /// Where it is to be published then.
+}
+
+struct Request {
+    /// For one name after the other.
+    wanted: Wanted,
+    /// Where else it is missing.
     alike: BTreeSet<RelPath>,
     due: Instant,
     wait: Duration,
@@ -60,15 +65,13 @@ pub struct Wanted {
     nowhere_since: Option<Instant>,
 }
 
-/// The way to a pull from the connection that it uses.
+/// A pull, and the way to it from the connection that it uses.
 struct Active {
+    request: Request,
     connection: u64,
     deliveries: mpsc::Sender<Delivered>,
     /// Bytes that were asked for and have not come.
     credit: u64,
-    path: RelPath,
-    /// Names that have asked for the same meanwhile.
-    alike: BTreeSet<RelPath>,
 }
 
 /// What a peer sent about a content.
@@ -78,28 +81,24 @@ pub enum Delivered {
     Unavailable,
 }
 
-impl Wanted {
-    fn new(path: RelPath, hash: ContentHash, size: u64, alike: BTreeSet<RelPath>) -> Self {
-        let (due, wait) = (Instant::now(), AGAIN_MIN);
-        Self { path, hash, size, alike, due, wait, nowhere_since: None }
+impl Request {
+    fn new(wanted: Wanted, alike: BTreeSet<RelPath>) -> Self {
+        Self { wanted, alike, due: Instant::now(), wait: AGAIN_MIN, nowhere_since: None }
     }
 }
 
 impl Pulls {
     /// Asks for a content. If it is asked for already, for another name, this one is next.
-    pub fn want(&self, path: RelPath, hash: ContentHash, size: u64) {
+    pub fn want(&self, wanted: Wanted) {
         let mut state = lock(&self.state);
         let State { waiting, active } = &mut *state;
-        let known = match active.get_mut(&hash) {
-            Some(active) => Some((&active.path, &mut active.alike)),
-            None => waiting.get_mut(&hash).map(|wanted| (&wanted.path, &mut wanted.alike)),
-        };
-        if let Some((first, alike)) = known {
-            if *first != path && alike.len() < ALIKE_MAX {
-                alike.insert(path);
+        let active = active.get_mut(&wanted.hash).map(|active| &mut active.request);
+        if let Some(request) = active.or_else(|| waiting.get_mut(&wanted.hash)) {
+            if request.wanted.path != wanted.path && request.alike.len() < ALIKE_MAX {
+                request.alike.insert(wanted.path);
             }
         } else if waiting.len() < WAITING_MAX {
-            waiting.insert(hash, Wanted::new(path, hash, size, BTreeSet::new()));
+            waiting.insert(wanted.hash, Request::new(wanted, BTreeSet::new()));
             self.wake.notify_one();
         }
     }
@@ -128,44 +127,51 @@ impl Pulls {
         }
     }
 
-    fn next(&self) -> Option<Wanted> {
+    /// The next pull, and what is delivered to it. It is active until `succeeded` or `failed`.
+    fn begin(&self) -> Option<(Wanted, mpsc::Receiver<Delivered>)> {
         let mut state = lock(&self.state);
         let now = Instant::now();
-        let ready = state.waiting.values().filter(|wanted| wanted.due <= now);
-        let hash = ready.min_by_key(|wanted| (wanted.due, wanted.size))?.hash;
-        state.waiting.remove(&hash)
+        let ready = state.waiting.iter().filter(|(_, request)| request.due <= now);
+        let hash = *ready.min_by_key(|(_, request)| (request.due, request.wanted.size))?.0;
+        let request = state.waiting.remove(&hash)?;
+        let wanted = request.wanted.clone();
+        let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
+        let active = Active { request, connection: 0, deliveries: sender, credit: 0 };
+        state.active.insert(hash, active);
+        Some((wanted, deliveries))
     }
 
     fn due(&self) -> Option<Instant> {
-        lock(&self.state).waiting.values().map(|wanted| wanted.due).min()
-    }
-
-    fn begin(&self, wanted: &Wanted, deliveries: mpsc::Sender<Delivered>) {
-        let (path, alike) = (wanted.path.clone(), BTreeSet::new());
-        let active = Active { connection: 0, deliveries, credit: 0, path, alike };
-        lock(&self.state).active.insert(wanted.hash, active);
-    }
-
-    /// It is fetched no more, whatever came of it.
-    fn end(&self, wanted: &mut Wanted) {
-        if let Some(active) = lock(&self.state).active.remove(&wanted.hash) {
-            wanted.alike.extend(active.alike);
-        }
+        lock(&self.state).waiting.values().map(|request| request.due).min()
     }
 
     /// It is at its name now, or not wanted there any more: what about the next?
-    fn go_on(&self, mut wanted: Wanted) {
-        if let Some(path) = wanted.alike.pop_first() {
-            let next = Wanted::new(path, wanted.hash, wanted.size, wanted.alike);
-            lock(&self.state).waiting.insert(next.hash, next);
+    fn succeeded(&self, hash: &ContentHash) {
+        let mut state = lock(&self.state);
+        let Some(Active { mut request, .. }) = state.active.remove(hash) else { return };
+        if let Some(path) = request.alike.pop_first() {
+            let wanted = Wanted { path, ..request.wanted };
+            state.waiting.insert(*hash, Request::new(wanted, request.alike));
             self.wake.notify_one();
         }
     }
 
-    fn again(&self, mut wanted: Wanted) {
-        wanted.due = Instant::now() + wanted.wait;
-        wanted.wait = (wanted.wait * 2).min(AGAIN_MAX);
-        lock(&self.state).waiting.insert(wanted.hash, wanted);
+    /// Whether no upstream has had it for so long that it is to be given up.
+    fn is_nowhere(&self, hash: &ContentHash, unavailable: bool) -> bool {
+        let mut state = lock(&self.state);
+        let Some(Active { request, .. }) = state.active.get_mut(hash) else { return false };
+        let since = unavailable.then(|| request.nowhere_since.unwrap_or_else(Instant::now));
+        request.nowhere_since = since;
+        since.is_some_and(|since| since.elapsed() >= NOWHERE_FOR)
+    }
+
+    /// It waits, longer each time.
+    fn failed(&self, hash: &ContentHash) {
+        let mut state = lock(&self.state);
+        let Some(Active { mut request, .. }) = state.active.remove(hash) else { return };
+        request.due = Instant::now() + request.wait;
+        request.wait = (request.wait * 2).min(AGAIN_MAX);
+        state.waiting.insert(*hash, request);
     }
 
     /// From now on only this connection is listened to.
@@ -187,9 +193,9 @@ pub async fn run<E: Env>(share: Arc<Share<E>>) {
     let mut pulls = JoinSet::new();
     loop {
         while pulls.len() < PULLS_MAX
-            && let Some(wanted) = share.pulls.next()
+            && let Some((wanted, deliveries)) = share.pulls.begin()
         {
-            pulls.spawn(pull(share.clone(), wanted));
+            pulls.spawn(pull(share.clone(), wanted, deliveries));
         }
         let due = if pulls.len() < PULLS_MAX { share.pulls.due() } else { None };
         tokio::select! {
@@ -205,41 +211,29 @@ pub async fn run<E: Env>(share: Arc<Share<E>>) {
     }
 }
 
-async fn pull<E: Env>(share: Arc<Share<E>>, mut wanted: Wanted) {
-    let (sender, deliveries) = mpsc::channel(DELIVERIES_MAX);
-    share.pulls.begin(&wanted, sender);
-    let mut pull = Pull { share: share.clone(), wanted: wanted.clone(), deliveries };
-    let ended = pull.run().await;
-    share.pulls.end(&mut wanted);
-    match ended {
-        Ok(()) => share.pulls.go_on(wanted),
-        Err(error) => {
-            let path = &wanted.path;
-            match error {
-                PullError::NoUpstream | PullError::Unavailable | PullError::Lost => {
-                    tracing::debug!(%path, %error, "a content is not here yet");
-                }
-                _ => tracing::warn!(%path, error = %Chain(&error), "a content was not fetched"),
-            }
-            wanted.nowhere_since = match error {
-                PullError::Unavailable => wanted.nowhere_since.or(Some(Instant::now())),
-                _ => None,
-            };
-            if wanted.nowhere_since.is_some_and(|since| since.elapsed() >= NOWHERE_FOR)
-                && let Err(error) = share.abandon(path, (wanted.hash, wanted.size)).await
-            {
-                tracing::warn!(%path, error = %Chain(&error), "a content could not be given up");
-            }
-            share.pulls.again(wanted);
+async fn pull<E: Env>(share: Arc<Share<E>>, wanted: Wanted, deliveries: mpsc::Receiver<Delivered>) {
+    let pull = Pull { share: share.clone(), wanted: wanted.clone(), deliveries };
+    let Wanted { path, hash, size } = wanted;
+    let Err(error) = pull.run().await else { return share.pulls.succeeded(&hash) };
+    match error {
+        PullError::NoUpstream | PullError::Unavailable | PullError::Lost => {
+            tracing::debug!(%path, %error, "a content is not here yet");
         }
+        _ => tracing::warn!(%path, error = %Chain(&error), "a content was not fetched"),
     }
+    if share.pulls.is_nowhere(&hash, matches!(error, PullError::Unavailable))
+        && let Err(error) = share.abandon(&path, (hash, size)).await
+    {
+        tracing::warn!(%path, error = %Chain(&error), "a content could not be given up");
+    }
+    share.pulls.failed(&hash);
 }
 
 impl<E: Env> Share<E> {
     /// Asks for contents that are not here.
     pub fn ask_for(&self, missing: Vec<(RelPath, ContentHash, u64)>) {
         for (path, hash, size) in missing {
-            self.pulls.want(path, hash, size);
+            self.pulls.want(Wanted { path, hash, size });
         }
     }
 }
@@ -250,26 +244,42 @@ mod tests {
 
     #[test]
     fn a_content_that_several_names_want_is_fetched_for_one_after_the_other_at_once() {
-        let (pulls, content) = (Pulls::default(), b"one content");
-        let hash = ContentHash::of(content);
-        let want = |path: &str| pulls.want(RelPath::new(path).unwrap(), hash, 11);
+        let (pulls, hash) = (Pulls::default(), ContentHash::of(b"one content"));
+        let want =
+            |path: &str| pulls.want(Wanted { path: RelPath::new(path).unwrap(), hash, size: 11 });
         want("a");
         want("b");
-        let mut wanted = pulls.next().unwrap();
-        pulls.begin(&wanted, mpsc::channel(1).0);
-        // Who waits is asked about again and again.
-        for path in ["a", "b", "c"] {
-            want(path);
-        }
-        assert!(pulls.next().is_none(), "it is under way");
-        pulls.end(&mut wanted);
-        pulls.go_on(wanted);
         let mut order = Vec::new();
-        while let Some(next) = pulls.next() {
-            order.push(next.path.to_string());
-            pulls.go_on(next);
+        while let Some((wanted, _deliveries)) = pulls.begin() {
+            // Who waits is asked about again and again.
+            if order.is_empty() {
+                ["a", "b", "c"].into_iter().for_each(&want);
+            }
+            assert!(pulls.begin().is_none(), "it is under way");
+            order.push(wanted.path.to_string());
+            pulls.succeeded(&hash);
         }
-        assert_eq!(order, ["b", "c"]);
+        assert_eq!(order, ["a", "b", "c"]);
         assert!(pulls.due().is_none());
+    }
+
+    #[test]
+    fn what_failed_waits_with_the_names_that_asked_meanwhile() {
+        let (pulls, hash) = (Pulls::default(), ContentHash::of(b"one content"));
+        let want =
+            |path: &str| pulls.want(Wanted { path: RelPath::new(path).unwrap(), hash, size: 11 });
+        want("a");
+        let (_, _deliveries) = pulls.begin().unwrap();
+        want("b");
+        assert!(!pulls.is_nowhere(&hash, true), "for a moment only");
+        pulls.failed(&hash);
+        assert!(pulls.begin().is_none(), "it has to wait");
+        assert!(pulls.due().is_some_and(|due| due > Instant::now()));
+        want("c");
+        let request = lock(&pulls.state).waiting.remove(&hash).unwrap();
+        assert_eq!(request.wanted.path.to_string(), "a");
+        let alike: Vec<_> = request.alike.iter().map(ToString::to_string).collect();
+        assert_eq!(alike, ["b", "c"]);
+        assert!(request.nowhere_since.is_some());
     }
 }

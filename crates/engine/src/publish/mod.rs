@@ -26,7 +26,7 @@ use crate::change::Aftermath;
 use crate::disk::{Dirs, is_absent, is_disk_trouble, is_mount, shows};
 use crate::index::{Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
-use crate::share::{SYNC_SINGLY_MAX, Share, ShareError};
+use crate::share::{Share, ShareError};
 
 /// Paths brought in line in one job.
 pub const PUBLISH_PATHS_MAX: usize = 1024;
@@ -300,10 +300,9 @@ impl<E: Env> Job<'_, E> {
             return Ok(left);
         }
         let dirs: Vec<_> = touched.into_values().collect();
-        // While many are published, the next batch is staged: one sync serves both.
-        let many = !dirs.is_empty() && done.len() > SYNC_SINGLY_MAX;
-        let synced = if many { share.sync_all() } else { share.sync(&files, &dirs) };
-        synced.map_err(ShareError::disk("making a publication durable"))?;
+        share
+            .sync_names(done.len(), &files, &dirs)
+            .map_err(ShareError::disk("making a publication durable"))?;
         share.env.probe(Point::Published);
         let mut writer = share.index.begin()?;
         let mut after = Aftermath::default();
