@@ -14,7 +14,8 @@ use chainsync_env::{Env, Vfs};
 use super::{READ_BYTES, SLICE_BYTES};
 use crate::disk::{OWN_FILE_MODE, STAGING, is_absent, own_path};
 
-/// Written since the last fdatasync: small files that become durable meanwhile wait for this much.
+/// Written between two calls of fdatasync: small files that become durable meanwhile wait for this much,
+/// or twice this, where one slice is copied while the one before is synced.
 const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
 /// Runs of zeros of this size, aligned, become holes.
 const HOLE_BYTES: usize = 4 << 10;
@@ -93,22 +94,37 @@ impl<V: Vfs> Partial<V> {
     }
 
     /// Copies what a source holds.
-    pub async fn copy_from<E: Env<Vfs = V>>(
+    pub async fn copy_from<E: Env<Vfs = V>>(self, env: &E, source: Source<V>) -> io::Result<Self> {
+        let known = places(&source.recipe, |_| true);
+        self.copy(env, source.file, known).await
+    }
+
+    /// Copies chunks that occur more than once from where they are in place.
+    pub async fn repeat<E: Env<Vfs = V>>(self, env: &E) -> io::Result<Self> {
+        let known = places(&self.recipe, |index| self.in_place[index]);
+        let file = self.file.clone();
+        self.copy(env, file, known).await
+    }
+
+    /// Copies a slice while the one before it becomes durable.
+    async fn copy<E: Env<Vfs = V>>(
         mut self,
         env: &E,
-        source: Source<V>,
+        source: Arc<V::File>,
+        known: BTreeMap<ContentHash, u64>,
     ) -> io::Result<Self> {
-        let source = Arc::new(source);
-        let known = Arc::new(places(&source.recipe, |_| true));
+        let known = Arc::new(known);
         let mut place = Place::default();
         while place.index < self.in_place.len() {
+            let (vfs, file, due) = (self.vfs.clone(), self.file.clone(), self.is_sync_due());
+            let sync = env.blocking(move || if due { vfs.sync_data(&file) } else { Ok(()) });
             let (source, known) = (source.clone(), known.clone());
             let job = env.blocking(move || {
-                let result = self.copy_slice(&mut place, &source.file, &known);
+                let result = self.copy_slice(&mut place, &source, &known);
                 (self, place, result)
             });
-            let (partial, now, result) = job.await;
-            result?;
+            let ((partial, now, result), synced) = tokio::join!(job, sync);
+            result.and(synced)?;
             (self, place) = (partial, now);
         }
         Ok(self)
@@ -120,7 +136,7 @@ impl<V: Vfs> Partial<V> {
         source: &V::File,
         known: &BTreeMap<ContentHash, u64>,
     ) -> io::Result<()> {
-        let until = place.offset + SLICE_BYTES;
+        let until = place.offset + UNSYNCED_BYTES_MAX;
         let mut buffer = Vec::new();
         while place.index < self.in_place.len() && place.offset < until {
             let chunk = self.recipe.chunks()[place.index];
@@ -136,26 +152,6 @@ impl<V: Vfs> Partial<V> {
             place.index += 1;
         }
         Ok(())
-    }
-
-    /// Copies chunks that occur more than once from where they are in place.
-    pub async fn repeat<E: Env<Vfs = V>>(self, env: &E) -> io::Result<Self> {
-        let known = places(&self.recipe, |index| self.in_place[index]);
-        let known = Arc::new(known);
-        let mut partial = self;
-        let mut place = Place::default();
-        while place.index < partial.in_place.len() {
-            let known = known.clone();
-            let job = env.blocking(move || {
-                let file = partial.file.clone();
-                let result = partial.copy_slice(&mut place, &file, &known);
-                (partial, place, result)
-            });
-            let (moved, now, result) = job.await;
-            result?;
-            (partial, place) = (moved, now);
-        }
-        Ok(partial)
     }
 
     /// What is still to be fetched: index and offset of each chunk, each content once.
@@ -177,6 +173,9 @@ impl<V: Vfs> Partial<V> {
         let good = ContentHash::of(data) == self.recipe.chunks()[index].hash;
         if good {
             self.write(index, offset, data)?;
+            if self.is_sync_due() {
+                self.vfs.sync_data(&self.file)?;
+            }
         }
         Ok(good)
     }
@@ -189,11 +188,16 @@ impl<V: Vfs> Partial<V> {
         }
         self.in_place[index] = true;
         self.unsynced += data.len() as u64;
-        if self.unsynced >= UNSYNCED_BYTES_MAX && self.durable {
-            self.unsynced = 0;
-            self.vfs.sync_data(&self.file)?;
-        }
         Ok(())
+    }
+
+    /// Whether the caller has to sync what was written.
+    fn is_sync_due(&mut self) -> bool {
+        let due = self.durable && self.unsynced >= UNSYNCED_BYTES_MAX;
+        if due {
+            self.unsynced = 0;
+        }
+        due
     }
 
     /// Hashes the whole, as it is on disk. The caller compares.
