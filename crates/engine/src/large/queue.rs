@@ -156,8 +156,8 @@ impl Pulls {
         }
     }
 
-    /// Whether no upstream has had it for so long that it is to be given up.
-    fn is_nowhere(&self, hash: &ContentHash, unavailable: bool) -> bool {
+    /// Says whether no upstream has had it for so long that it is to be given up.
+    fn note_failure(&self, hash: &ContentHash, unavailable: bool) -> bool {
         let mut state = lock(&self.state);
         let Some(Active { request, .. }) = state.active.get_mut(hash) else { return false };
         let since = unavailable.then(|| request.nowhere_since.unwrap_or_else(Instant::now));
@@ -221,7 +221,7 @@ async fn pull<E: Env>(share: Arc<Share<E>>, wanted: Wanted, deliveries: mpsc::Re
         }
         _ => tracing::warn!(%path, error = %Chain(&error), "a content was not fetched"),
     }
-    if share.pulls.is_nowhere(&hash, matches!(error, PullError::Unavailable))
+    if share.pulls.note_failure(&hash, matches!(error, PullError::Unavailable))
         && let Err(error) = share.abandon(&path, (hash, size)).await
     {
         tracing::warn!(%path, error = %Chain(&error), "a content could not be given up");
@@ -271,7 +271,7 @@ mod tests {
         want("a");
         let (_, _deliveries) = pulls.begin().unwrap();
         want("b");
-        assert!(!pulls.is_nowhere(&hash, true), "for a moment only");
+        assert!(!pulls.note_failure(&hash, true), "for a moment only");
         pulls.failed(&hash);
         assert!(pulls.begin().is_none(), "it has to wait");
         assert!(pulls.due().is_some_and(|due| due > Instant::now()));
