@@ -117,7 +117,12 @@ impl<V: Vfs> Partial<V> {
         let mut place = Place::default();
         while place.index < self.in_place.len() {
             let (vfs, file, due) = (self.vfs.clone(), self.file.clone(), self.is_sync_due());
-            let sync = env.blocking(move || if due { vfs.sync_data(&file) } else { Ok(()) });
+            let sync = async {
+                match due {
+                    true => env.blocking(move || vfs.sync_data(&file)).await,
+                    false => Ok(()),
+                }
+            };
             let (source, known) = (source.clone(), known.clone());
             let job = env.blocking(move || {
                 let result = self.copy_slice(&mut place, &source, &known);

@@ -231,10 +231,8 @@ async fn pull<E: Env>(share: Arc<Share<E>>, wanted: Wanted, deliveries: mpsc::Re
 
 impl<E: Env> Share<E> {
     /// Asks for contents that are not here.
-    pub fn ask_for(&self, missing: Vec<(RelPath, ContentHash, u64)>) {
-        for (path, hash, size) in missing {
-            self.pulls.want(Wanted { path, hash, size });
-        }
+    pub fn ask_for(&self, missing: Vec<Wanted>) {
+        missing.into_iter().for_each(|wanted| self.pulls.want(wanted));
     }
 }
 
@@ -242,18 +240,20 @@ impl<E: Env> Share<E> {
 mod tests {
     use super::*;
 
+    fn want(pulls: &Pulls, hash: ContentHash, path: &str) {
+        pulls.want(Wanted { path: RelPath::new(path).unwrap(), hash, size: 11 });
+    }
+
     #[test]
     fn a_content_that_several_names_want_is_fetched_for_one_after_the_other_at_once() {
         let (pulls, hash) = (Pulls::default(), ContentHash::of(b"one content"));
-        let want =
-            |path: &str| pulls.want(Wanted { path: RelPath::new(path).unwrap(), hash, size: 11 });
-        want("a");
-        want("b");
+        want(&pulls, hash, "a");
+        want(&pulls, hash, "b");
         let mut order = Vec::new();
         while let Some((wanted, _deliveries)) = pulls.begin() {
             // Who waits is asked about again and again.
             if order.is_empty() {
-                ["a", "b", "c"].into_iter().for_each(&want);
+                ["a", "b", "c"].into_iter().for_each(|path| want(&pulls, hash, path));
             }
             assert!(pulls.begin().is_none(), "it is under way");
             order.push(wanted.path.to_string());
@@ -266,16 +266,14 @@ mod tests {
     #[test]
     fn what_failed_waits_with_the_names_that_asked_meanwhile() {
         let (pulls, hash) = (Pulls::default(), ContentHash::of(b"one content"));
-        let want =
-            |path: &str| pulls.want(Wanted { path: RelPath::new(path).unwrap(), hash, size: 11 });
-        want("a");
+        want(&pulls, hash, "a");
         let (_, _deliveries) = pulls.begin().unwrap();
-        want("b");
+        want(&pulls, hash, "b");
         assert!(!pulls.note_failure(&hash, true), "for a moment only");
         pulls.failed(&hash);
         assert!(pulls.begin().is_none(), "it has to wait");
         assert!(pulls.due().is_some_and(|due| due > Instant::now()));
-        want("c");
+        want(&pulls, hash, "c");
         let request = lock(&pulls.state).waiting.remove(&hash).unwrap();
         assert_eq!(request.wanted.path.to_string(), "a");
         let alike: Vec<_> = request.alike.iter().map(ToString::to_string).collect();

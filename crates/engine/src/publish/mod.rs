@@ -26,6 +26,7 @@ use crate::change::Aftermath;
 use crate::disk::{Dirs, is_absent, is_disk_trouble, is_mount, shows};
 use crate::index::{Intent, Reader, Rows, Writer};
 use crate::ingest::Occasion;
+use crate::large::queue::Wanted;
 use crate::share::{Share, ShareError};
 
 /// Paths brought in line in one job.
@@ -69,7 +70,7 @@ type Brought = BTreeMap<RelPath, Box<(Intent, Outcome)>>;
 #[derive(Debug, Default)]
 pub struct Unpublished {
     /// Contents that have to be asked for.
-    pub missing: Vec<(RelPath, ContentHash, u64)>,
+    pub missing: Vec<Wanted>,
 }
 
 struct Job<'a, E: Env> {
@@ -335,7 +336,7 @@ impl<E: Env> Job<'_, E> {
                     share.board.solved(&path);
                     after.garbage.extend(writer.remove_intent(&path)?.and_then(|old| old.staged));
                 }
-                Outcome::Missing(hash, size) => left.missing.push((path, hash, size)),
+                Outcome::Missing(hash, size) => left.missing.push(Wanted { path, hash, size }),
                 Outcome::Wait(reason) => share.board.waiting(&path, reason, share.now_ms()),
                 Outcome::Problem(reason) => share.board.problem(&path, &reason, share.now_ms()),
             }
